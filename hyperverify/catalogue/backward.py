@@ -1,0 +1,195 @@
+"""The backward pass through the mainnet: p = (d_i r v / s) p', and dL/dW, dL/db."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hyperverify import moments
+from hyperverify.catalogue import common
+from hyperverify.catalogue.claims import Claim, Part, single
+from hyperverify.catalogue.conditions import (
+    backward_sites,
+    entering_variance,
+    entry_positions,
+    flat,
+    oracle,
+    patches,
+    per_channel,
+    tap_sites,
+    weight_variance,
+)
+from hyperverify.catalogue.weights import sphere_radius2
+from hyperverify.engine import Observation, centre
+from hyperverify.pivots import Pivot, off_rows, scaled_squares, whitened_squares
+from hyperverify.specs import HypernetSpec
+
+
+def measure(o: Observation, t: int, position: int) -> Pivot:
+    """dL/dx at one input position given h and the cotangent that reaches z."""
+    spec, layer = o.spec, o.spec.layers[t]
+    v = weight_variance(o, t)
+    dx, dz = flat(o.layers[t].grad["x"]), flat(o.layers[t].grad["z"])
+    if spec.method == "orthogonal":
+        dx = dx * sphere_radius2(o, t).sqrt()[:, None, None, None]
+    if spec.batch == 1:
+        d2 = dz[:, 0].square()
+        by_group = moments.backward_at(layer, spec.sizes[t], position, v[:, None], d2)
+        return scaled_squares(dx[:, 0, :, position], per_channel(o, t, by_group, inputs=True))
+    if layer.relu:
+        return _batch_off_inputs(o, t)
+    readers, _ = np.nonzero(moments.taps(layer, spec.sizes[t]) == position)
+    S = torch.zeros(dx.shape[0], dtype=torch.float64, device=dx.device)
+    nu = torch.zeros(dx.shape[0], dtype=torch.int64, device=dx.device)
+    deltas = dz[..., readers].reshape(*dz.shape[:2], layer.groups, -1)
+    for group, targets in enumerate(dx[..., position].chunk(layer.groups, dim=-1)):
+        d = deltas[:, :, group]
+        part = whitened_squares(v[:, None, None] * (d @ d.transpose(1, 2)), targets)
+        S, nu = S + part[0], nu + part[1]
+    return S, nu
+
+
+def _batch_off_inputs(o: Observation, t: int) -> Pivot:
+    """A batch behind ReLU: the masks tell of W only along the inputs, so look off them."""
+    layer, size = o.spec.layers[t], o.spec.sizes[t]
+    at = centre(o.spec.sizes[t + 1])
+    read = moments.taps(layer, size)[at]
+    dx = flat(o.layers[t].grad["x"])[..., read[read >= 0]].flatten(2)
+    dz = flat(o.layers[t].grad["z"])[..., at]
+    return off_rows(dx, patches(o, t, at)[:, :, 0], dz, weight_variance(o, t))
+
+
+def gradient_variance(o: Observation, t: int, tap: int) -> Tensor:
+    """E[(dL/dW)^2] given masks and inputs: (R, out_channels, in_channels / groups) at one tap."""
+    layer, x2 = o.spec.layers[t], flat(o.layers[t].x).square()
+    d2 = entering_variance(o, t)
+    found = moments.weight_gradient_at(layer, o.spec.sizes[t], tap, d2, x2).sum(1)  # over samples
+    return found.flatten(1, 2)
+
+
+def measure_gradient(o: Observation, t: int, tap: int, gradient: Tensor | None = None) -> Pivot:
+    """dL/dW at one kernel tap; row by row, given masks, inputs and the layers above.
+
+    Args:
+        o: the observation.
+        t: mainnet layer.
+        tap: kernel tap.
+        gradient: dL/dW if it is not the one observed, shape (R, *weight_shape).
+    """
+    dW = o.layers[t].grad["W"] if gradient is None else gradient
+    dW = dW.reshape(*dW.shape[:3], -1)[..., tap]
+    return scaled_squares(*_rows(o, dW, gradient_variance(o, t, tap)))
+
+
+def _rows(o: Observation, values: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """One number a row of W: the row's norm where all of it is one cotangent, else one entry.
+
+    With one sample and one position, row o of dL/dW is delta_o times the input, so its squared
+    norm over its variance is one squared normal; otherwise entries of a row are correlated, and
+    the first stands for it.
+    """
+    if o.spec.batch == 1 and o.spec.kind == "linear":
+        return values.to(torch.float64).norm(dim=-1), variance.sum(-1)
+    return values[..., 0], variance[..., 0]
+
+
+def gain_at(spec: HypernetSpec, t: int, position: int) -> float:
+    """E[(dL/dx)^2] at one input position, for cotangents of second moment 1 where they enter."""
+    layer = spec.layers[t]
+    d2 = np.tile(entry_positions(spec, t), (layer.out_channels, 1))
+    p = moments.backward_at(layer, spec.sizes[t], position, float(oracle(spec, t).weight), d2)
+    return float(p[0]) / moments.halving(layer)
+
+
+def gradient_at(spec: HypernetSpec, t: int, tap: int) -> float:
+    """E[(dL/dW)^2] at one tap, for inputs and cotangents of second moment 1, over the batch."""
+    layer = spec.layers[t]
+    d2 = np.tile(entry_positions(spec, t), (layer.out_channels, 1))
+    x2 = np.ones((layer.in_channels, math.prod(spec.sizes[t])))
+    found = moments.weight_gradient_at(layer, spec.sizes[t], tap, d2, x2)
+    return spec.batch * float(found.flat[0]) / moments.halving(layer)
+
+
+def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
+    """dL/dx and dL/dW of layer ``t`` (own output layer, or a shared one read layer by layer)."""
+    layer = spec.layers[t]
+    assumptions = common.given(spec, t, common.GIVEN_X, common.COTANGENT)
+    if layer.relu:
+        assumptions += (common.SIGNS, common.HALF_ACTIVE)
+    if spec.flow == "chain" and spec.kind == "conv" and (layer.relu or t < len(spec.layers) - 1):
+        return  # several positions read the same rows: no exact law along a chain
+    if spec.batch == 1 or not layer.relu or spec.distribution == "normal":
+        yield from _through(spec, t, assumptions)
+    if spec.method == "orthogonal" and spec.flow == "chain" and t < len(spec.layers) - 1:
+        return  # the cotangent comes through an orthogonal layer: no normal law
+    full = math.prod(spec.sizes[t + 1])
+    for site, tap in tap_sites(spec, t).items():
+        value = gradient_at(spec, t, tap)
+        dense = spec.kind == "linear"
+        at = f" at the kernel's {site} taps" if site else ""
+        yield Claim(
+            spec=spec,
+            quantity="dL/dW",
+            layer=t,
+            site=site,
+            rules=common.weight_rules(spec, t, gradient=True),
+            claim=common.claim_kind(spec),
+            law=common.law(spec, t),
+            statement=f"Inputs and cotangents of second moment 1 give dL/dW of "
+            f"{common.name(spec, t)} the second moment {value:.6g}{at}"
+            + (f", summed over {full} positions." if full > 1 else "."),
+            predicted=value,
+            formula=common.formula(spec, t, "weight_gradient", p=1, q=1, batch=spec.batch)
+            if dense
+            else None,
+            parts=(Part(lambda o, k=tap: measure_gradient(o, t, k), value, layer=t),),
+            combine=single,
+            promise=(spec.method, "weight_gradient"),
+            gradients=frozenset({"W", "z"}),
+            assumptions=assumptions,
+        )
+
+
+def _through(spec: HypernetSpec, t: int, assumptions: tuple[str, ...]) -> Iterator[Claim]:
+    layer = spec.layers[t]
+    r = math.prod(layer.kernel)
+    for site, position in backward_sites(spec, t).items():
+        gain = gain_at(spec, t, position)
+        ratio = gain * moments.halving(layer) / float(oracle(spec, t).weight)
+        whole = math.isclose(ratio, moments.weights_per_input(layer))
+        taps = round(ratio * layer.groups / layer.out_channels)
+        at = f" at a position that {taps} of {r} taps reach" if r > 1 else ""
+        yield Claim(
+            spec=spec,
+            quantity="backward",
+            layer=t,
+            site=site,
+            rules=common.weight_rules(spec, t),
+            claim=common.claim_kind(spec),
+            law=common.law(spec, t),
+            statement=f"Cotangents of second moment 1 at the output of {common.name(spec, t)} "
+            f"reach its input with second moment {gain:.6g}{at}.",
+            predicted=gain,
+            formula=common.formula(spec, t, "backward") if whole else None,
+            parts=(Part(lambda o, j=position: measure(o, t, j), gain, layer=t),),
+            combine=single,
+            promise=(spec.method, "backward"),
+            gradients=frozenset({"x", "z"}),
+            assumptions=assumptions,
+            departure=_departure(spec, t, whole),
+        )
+
+
+def _departure(spec: HypernetSpec, t: int, whole: bool) -> str | None:
+    layer = spec.layers[t]
+    if spec.method == "hyperfan-in" and (layer.bias or layer.in_channels != layer.out_channels):
+        return common.departure(("hyperfan-in", "backward"))
+    if any(stride > 1 for stride in layer.stride):
+        return common.departure(("hyperfan-out", "backward"))
+    if not whole and layer.padding_mode == "zeros" and any(layer.padding):
+        return common.departure("zero padding")
+    return common.departure((spec.method, "backward")) if spec.method == "M4" else None

@@ -1,0 +1,125 @@
+"""Depth: how second moments grow, keep or vanish through the whole mainnet.
+
+q[T] itself is never averaged: it is heavy-tailed. Its expectation telescopes into the layers'
+gains, and every gain has evidence of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from hyperverify import moments
+from hyperverify.catalogue import backward, common, forward
+from hyperverify.catalogue.claims import DEPTH, Claim, Part
+from hyperverify.catalogue.conditions import backward_sites, forward_sites, oracle
+from hyperverify.catalogue.weights import bias_part
+from hyperverify.closed_forms import closed_form, second_moments
+from hyperverify.specs import HypernetSpec
+
+LEAST_LAYERS = 3
+
+
+def slope(q: float, layers: int) -> float:
+    """Mean natural log gain a layer."""
+    return math.log(q) / layers if q > 0 else -math.inf
+
+
+def words(value: float) -> str:
+    """What a slope does to a deep net."""
+    if value > 0.05:
+        return "explode"
+    return "vanish" if value < -0.05 else "keep their scale"
+
+
+def _recursion(biased: Sequence[bool]) -> object:
+    """q[T] from the parts' values, a gain (and an offset where there is a bias) a layer."""
+
+    def combine(values: Sequence[float]) -> float:
+        q, at = 1.0, 0
+        for bias in biased:
+            q = values[at] * q + (values[at + 1] if bias else 0.0)
+            at += 2 if bias else 1
+        return slope(q, len(biased))
+
+    return combine
+
+
+def claims(spec: HypernetSpec) -> Iterator[Claim]:
+    """The slope of log second moments against depth, forward and backward."""
+    layers = spec.layers
+    if len(layers) < LEAST_LAYERS or spec.flow != "chain" or spec.output != "own":
+        return
+    if any(set(forward_sites(spec, t)) != {""} for t in range(len(layers))):
+        return  # a map, not a number: borders differ
+    parts: list[Part] = []
+    for t, layer in enumerate(layers):
+        position = forward_sites(spec, t)[""]
+        gain = forward.gain_at(spec, t, position)
+        parts.append(Part(lambda o, t=t, p=position: forward.measure(o, t, p), gain, layer=t))
+        if layer.bias:
+            offset = float(moments.forward_offset(layer, oracle(spec, t)))
+            parts.append(bias_part(spec, t, offset))
+    dims = [common.dims(spec, t) for t in range(len(layers))]
+    if spec.has_biases:
+        q = float(second_moments(spec.method, 1, dims)[-1])
+    else:
+        q = float(closed_form(spec.method, "depth", layers=dims))
+    combine = _recursion([layer.bias for layer in layers])
+    yield _claim(spec, "forward", tuple(parts), combine, q)
+    if spec.kind == "conv":
+        return  # along a chain of convolutions no backward law is exact
+    gains = [backward.gain_at(spec, t, 0) for t in range(len(layers))]
+    product = math.prod(common.formula(spec, t, "backward") for t in range(len(layers)))
+    parts = [
+        Part(lambda o, t=t: backward.measure(o, t, 0), gain, layer=t)
+        for t, gain in enumerate(gains)
+    ]
+    combine = _recursion([False] * len(layers))
+    yield _claim(spec, "backward", tuple(parts), combine, product)
+
+
+def _claim(
+    spec: HypernetSpec, direction: str, parts: tuple[Part, ...], combine: object, product: float
+) -> Claim:
+    assert callable(combine)
+    predicted = combine([part.value for part in parts])
+    what = "activations" if direction == "forward" else "gradients"
+    layers = len(spec.layers)
+    rules = [rule for t in range(layers) for rule in common.weight_rules(spec, t)]
+    if direction == "forward":
+        rules += [
+            rule for t in range(layers) if spec.layers[t].bias for rule in common.bias_rules(spec, t)
+        ]
+    return Claim(
+        spec=spec,
+        quantity="depth",
+        layer=None,
+        site=direction,
+        rules=tuple(dict.fromkeys(rules)),
+        claim=DEPTH,
+        law=common.law(spec, 0),
+        statement=f"Through {layers} layers the {what} {words(predicted)}: the natural log of their "
+        f"second moment changes by {predicted:.6g} a layer.",
+        predicted=predicted,
+        formula=slope(product, layers),
+        parts=parts,
+        combine=combine,
+        promise=None if spec.has_biases else (spec.method, "depth" if direction == "forward" else "backward"),
+        gradients=frozenset({"x", "z"}) if direction == "backward" else frozenset(),
+        assumptions=common.given(spec, 0, common.GIVEN_X)
+        + (
+            "layers have independent output layers and embeddings, so the expectation of the "
+            "product is the product of the gains",
+        ),
+        departure=_departure(spec, direction),
+    )
+
+
+def _departure(spec: HypernetSpec, direction: str) -> str | None:
+    square = all(layer.in_channels == layer.out_channels for layer in spec.layers)
+    if direction == "backward" and spec.method == "hyperfan-in":
+        return None if square and not spec.has_biases else common.departure((spec.method, "backward"))
+    if direction == "forward" and spec.method == "hyperfan-out" and not square:
+        return common.departure((spec.method, "forward"))
+    return None

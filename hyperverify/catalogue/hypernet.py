@@ -1,0 +1,111 @@
+"""The hypernet's own layers: fan-in init keeps E[h^2] at Var(e)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.func import vmap  # pyright: ignore[reportPrivateImportUsage]
+
+from hyperverify import moments, nets
+from hyperverify.catalogue import common
+from hyperverify.catalogue.claims import CONDITIONAL, CONSERVATIVE, EXACT, MEAN, Claim, Part, single
+from hyperverify.catalogue.conditions import oracle
+from hyperverify.engine import Observation
+from hyperverify.pivots import Pivot, double, scaled_squares
+from hyperverify.specs import HypernetSpec
+
+
+def _hidden(o: Observation, depth: int, *, bias: bool) -> Tensor:
+    """Features after ``depth`` trunk layers, shape (R, width)."""
+    spec = o.spec
+    if bias:
+        short = replace(spec, bias_trunk=spec.bias_trunk[:depth])
+        first = next(t for t, layer in enumerate(spec.layers) if layer.bias)
+        tensors = o.tensors("bias_embeddings.", "bias_trunk.")
+        return double(vmap(lambda ts: nets.bias_features(short, ts, first))(tensors))
+    short = replace(spec, trunk=spec.trunk[:depth])
+    tensors = o.tensors("embeddings.", "trunk.")
+    return double(vmap(lambda ts: nets.features(short, ts, 0))(tensors))
+
+
+def measure_trunk(o: Observation, depth: int, *, bias: bool) -> Pivot:
+    """|h'|^2 given h; behind ReLU, of the units that fire, whose signs say nothing of their size."""
+    spec = o.spec
+    trunk = spec.bias_trunk if bias else spec.trunk
+    embedding = spec.bias_embedding if bias else spec.embedding
+    assert embedding is not None
+    below, above = _hidden(o, depth, bias=bias), _hidden(o, depth + 1, bias=bias)
+    variance = float(moments.trunk_variances(embedding.dim, trunk)[depth])
+    scale = (variance * below.square().sum(-1))[:, None].expand_as(above)
+    return scaled_squares(above, scale * (above > 0) if trunk[depth].relu else scale)
+
+
+def measure_embedding(o: Observation, *, bias: bool) -> Pivot:
+    """|e|^2 over E[e^2]."""
+    embedding = o.spec.bias_embedding if bias else o.spec.embedding
+    assert embedding is not None
+    e = next(iter(o.tensors("bias_embeddings." if bias else "embeddings.").values()))
+    second = torch.tensor(float(embedding.second_moment), dtype=torch.float64, device=e.device)
+    return scaled_squares(e, second)
+
+
+def claims(spec: HypernetSpec) -> Iterator[Claim]:
+    """The embedding and the hidden layers that make h, and those that make g."""
+    law = EXACT if spec.distribution == "normal" else CONSERVATIVE
+    for bias in (False, True):
+        trunk, embedding = (
+            (spec.bias_trunk, spec.bias_embedding) if bias else (spec.trunk, spec.embedding)
+        )
+        if embedding is None or spec.chunk is not None:
+            continue
+        prefix = "g" if bias else "h"
+        first = next(t for t, layer in enumerate(spec.layers) if layer.bias or not bias)
+        m = oracle(spec, first)
+        rules = common.bias_rules(spec, first) if bias else common.weight_rules(spec, first)
+        kept = float(m.bias_feature if bias else m.feature)
+        for depth, layer in enumerate(trunk):
+            yield Claim(
+                spec=spec,
+                quantity="trunk",
+                layer=None,
+                site=f"{prefix}{depth + 1}",
+                rules=rules,
+                claim=CONDITIONAL,
+                law=law,
+                statement=f"Hidden layer {depth + 1} of the hypernet ({layer.width} units"
+                f"{', ReLU' if layer.relu else ''}) keeps the second moment of the embedding, "
+                f"{kept:.6g}.",
+                predicted=kept,
+                formula=kept if bias else common.formula(spec, first, "trunk"),
+                parts=(
+                    Part(lambda o, n=depth, b=bias: measure_trunk(o, n, bias=b), kept, layer=None),
+                ),
+                combine=single,
+                promise=(spec.method, "trunk"),
+                gradients=frozenset(),
+                assumptions=("given the hidden layer below",)
+                + ((common.HALF_ACTIVE,) if layer.relu else ()),
+            )
+        if embedding.fixed_norm or embedding.mean:
+            continue  # nothing to measure; or no chi-square law
+        second = float(embedding.second_moment)
+        yield Claim(
+            spec=spec,
+            quantity="embedding",
+            layer=None,
+            site="g" if bias else "",
+            rules=rules,
+            claim=MEAN,
+            law=EXACT if embedding.distribution == "normal" else CONSERVATIVE,
+            statement=f"The embedding's entries have second moment {second:.6g}.",
+            predicted=second,
+            formula=second,
+            parts=(Part(lambda o, b=bias: measure_embedding(o, bias=b), second, layer=None),),
+            combine=single,
+            promise=None,
+            gradients=frozenset(),
+            assumptions=("the embedding's entries are independent",),
+        )

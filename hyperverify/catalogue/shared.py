@@ -1,0 +1,142 @@
+"""Appendix A.1 along a chain: what each layer adds that the layers before it do not tell.
+
+With one H for several layers, z[t] depends on x[t], which earlier layers made with the same H. Each
+observed number is a linear functional of H whose coefficients are known before it is looked at, so
+a causal Cholesky step (:func:`hyperverify.pivots.innovations`) makes the sequence independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from hyperverify.catalogue import backward, common, forward
+from hyperverify.catalogue.claims import Claim, Part, single
+from hyperverify.catalogue.conditions import flat, oracle
+from hyperverify.engine import Observation
+from hyperverify.pivots import Pivot, double, innovations
+from hyperverify.specs import HypernetSpec
+
+
+def _members(spec: HypernetSpec, t: int) -> list[int]:
+    group = spec.output_group(t)
+    return [n for n in range(len(spec.layers)) if spec.output_group(n) == group]
+
+
+def _var_output(spec: HypernetSpec, t: int) -> float:
+    """Var(H) as E[W^2] says it: v / (d_k E[h^2])."""
+    m = oracle(spec, t)
+    return float(m.weight) / (spec.feature_dim * float(m.feature))
+
+
+def _stacked(o: Observation, ts: list[int]) -> tuple[Tensor, Tensor]:
+    """Inputs x and features h of the layers ``ts``: (R, T, d_j) and (R, T, d_k)."""
+    x = torch.stack([flat(o.layers[t].x)[:, 0, :, 0] for t in ts], dim=1)
+    h = torch.stack([double(o.layers[t].h) for t in ts], dim=1)
+    return x, h
+
+
+def measure_forward(o: Observation, t: int) -> Pivot:
+    """Layer ``t``'s pre-activations given those of the layers before that share H."""
+    ts = _members(o.spec, t)
+    key = ("shared forward", ts[0])
+    if key not in o.cache:
+        x, h = _stacked(o, ts)
+        gram = (x @ x.transpose(1, 2)) * (h @ h.transpose(1, 2)) * _var_output(o.spec, t)
+        z = torch.stack([forward.weighted_sum(o, n, 0)[:, 0] for n in ts], dim=1)
+        o.cache[key] = innovations(gram, z)
+    squares, fresh = o.cache[key]
+    row = ts.index(t)
+    return squares[:, row], fresh[:, row] * o.spec.layers[t].out_channels
+
+
+def measure_backward(o: Observation, t: int) -> Pivot:
+    """Layer ``t``'s dL/dx given all pre-activations and the gradients above, entry by entry."""
+    ts = _members(o.spec, t)
+    key = ("shared backward", ts[0])
+    if key not in o.cache:
+        o.cache[key] = _all_entries(o, ts)
+    squares, fresh = o.cache[key]
+    layer = o.spec.layers[t]
+    # rows: z of every layer upwards, then dL/dx of every layer downwards
+    start = len(ts) * layer.out_channels + (len(ts) - 1 - ts.index(t)) * layer.in_channels
+    rows = slice(start, start + layer.in_channels)
+    return squares[:, rows].sum(-1), fresh[:, rows].sum(-1)
+
+
+def _all_entries(o: Observation, ts: list[int]) -> tuple[Tensor, Tensor]:
+    layer = o.spec.layers[ts[0]]
+    x, h = _stacked(o, ts)
+    delta = torch.stack([flat(o.layers[t].grad["z"])[:, 0, :, 0] for t in ts], dim=1).flip(1)
+    z = torch.stack([forward.weighted_sum(o, t, 0)[:, 0] for t in ts], dim=1)
+    dx = torch.stack([flat(o.layers[t].grad["x"])[:, 0, :, 0] for t in ts], dim=1).flip(1)
+    down = h.flip(1)
+    R, T = x.shape[:2]
+    n_out, n_in = layer.out_channels, layer.in_channels
+
+    def kron(small: Tensor, n: int) -> Tensor:
+        eye = torch.eye(n, dtype=torch.float64, device=small.device)
+        return torch.einsum("rab,ij->raibj", small, eye).reshape(R, T * n, T * n)
+
+    up_up = kron((x @ x.transpose(1, 2)) * (h @ h.transpose(1, 2)), n_out)
+    down_down = kron((delta @ delta.transpose(1, 2)) * (down @ down.transpose(1, 2)), n_in)
+    up_down = torch.einsum("rai,rbo,rab->raobi", x, delta, h @ down.transpose(1, 2))
+    up_down = up_down.reshape(R, T * n_out, T * n_in)
+    gram = torch.cat(
+        [
+            torch.cat([up_up, up_down], dim=2),
+            torch.cat([up_down.transpose(1, 2), down_down], dim=2),
+        ],
+        dim=1,
+    )
+    observed = torch.cat([z.flatten(1), dx.flatten(1)], dim=1)[..., None]
+    return innovations(gram * _var_output(o.spec, ts[0]), observed)
+
+
+def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
+    """Forward and backward gains of a layer in a chain that shares H (dense layers)."""
+    gain, down = forward.gain_at(spec, t, 0), backward.gain_at(spec, t, 0)
+    where = common.name(spec, t)
+    assumptions = common.given(spec, t) + (
+        "given what the earlier layers with the same H have shown",
+    )
+    yield Claim(
+        spec=spec,
+        quantity="forward",
+        layer=t,
+        site="",
+        rules=common.weight_rules(spec, t),
+        claim=common.claim_kind(spec),
+        law=common.law(spec, t),
+        statement=f"What {where} adds to the pre-activations, given the layers before that share "
+        f"its output layer, has the scale of a gain {gain:.6g}.",
+        predicted=gain,
+        formula=common.formula(spec, t, "forward"),
+        parts=(Part(lambda o: measure_forward(o, t), gain, layer=t),),
+        combine=single,
+        promise=(spec.method, "forward"),
+        gradients=frozenset(),
+        assumptions=assumptions,
+        departure=common.departure("shared output layer"),
+    )
+    yield Claim(
+        spec=spec,
+        quantity="backward",
+        layer=t,
+        site="",
+        rules=common.weight_rules(spec, t),
+        claim=common.claim_kind(spec),
+        law=common.law(spec, t),
+        statement=f"What {where} adds to the gradients, given the forward pass and the layers "
+        f"above that share its output layer, has the scale of a gain {down:.6g}.",
+        predicted=down,
+        formula=common.formula(spec, t, "backward"),
+        parts=(Part(lambda o: measure_backward(o, t), down, layer=t),),
+        combine=single,
+        promise=(spec.method, "backward"),
+        gradients=frozenset({"x", "z"}),
+        assumptions=(*assumptions, common.COTANGENT),
+        departure=common.departure("shared output layer"),
+    )

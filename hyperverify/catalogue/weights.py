@@ -1,0 +1,106 @@
+"""Generated weights and biases: E[W^2] = v and E[b^2] = u."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from hyperverify.catalogue import common
+from hyperverify.catalogue.claims import CONSERVATIVE, EXACT, Claim, Part, single
+from hyperverify.catalogue.conditions import bias_variance, oracle, weight_variance
+from hyperverify.engine import Observation
+from hyperverify.pivots import Pivot, double, scaled_squares
+from hyperverify.specs import HypernetSpec
+
+
+def measure_weights(o: Observation, t: int) -> Pivot:
+    """|W|^2 over v |h|^2/(d_k E h^2), nu = n_W."""
+    W = o.layers[t].W.flatten(1)
+    if o.spec.method == "orthogonal":
+        return _on_the_sphere(o, t, W)
+    return scaled_squares(W, weight_variance(o, t)[:, None])
+
+
+def _on_the_sphere(o: Observation, t: int, W: torch.Tensor) -> Pivot:
+    """Half of the entries of W = H h, uniform on a sphere, made normal by an independent radius."""
+    radius2 = sphere_radius2(o, t)
+    half = W[:, : max(1, W.shape[1] // 2)]
+    return scaled_squares(double(half) * radius2.sqrt()[:, None], weight_variance(o, t)[:, None])
+
+
+def sphere_radius2(o: Observation, t: int) -> torch.Tensor:
+    """chi2 with n_W degrees of freedom over n_W, shape (R,): turns a uniform direction normal."""
+    n = o.spec.layers[t].n_weights
+    return double(o.block.standard(f"radius.{t}", "normal", n)).square().mean(-1)
+
+
+def measure_biases(o: Observation, t: int) -> Pivot:
+    """|b|^2 over u |g|^2/(d_l E g^2), nu = out_channels."""
+    b = o.layers[t].b
+    assert b is not None
+    return scaled_squares(b, bias_variance(o, t)[:, None])
+
+
+def measure_zero_biases(o: Observation, t: int) -> Pivot:
+    """Biases predicted to be exactly zero: their squares, and how many were looked at."""
+    b = o.layers[t].b
+    assert b is not None
+    squares = double(b).square().sum(-1)
+    return squares, torch.full_like(squares, b.shape[1], dtype=torch.int64)
+
+
+def bias_part(spec: HypernetSpec, t: int, value: float) -> Part:
+    """Evidence on the generated biases, for ``value`` in the claim's own unit."""
+    if oracle(spec, t).bias == 0:
+        return Part(lambda o: measure_zero_biases(o, t), 0.0, "zero", t)
+    return Part(lambda o: measure_biases(o, t), value, "chi2", t)
+
+
+def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
+    """Second moments of what is generated for layer ``t`` (own or shared output layer)."""
+    m, where = oracle(spec, t), common.name(spec, t)
+    v = float(m.weight)
+    yield Claim(
+        spec=spec,
+        quantity="weights",
+        layer=t,
+        site="",
+        rules=common.weight_rules(spec, t),
+        claim=common.claim_kind(spec),
+        law=common.law(spec, t) if not common.shared(spec, t) else _alone(spec),
+        statement=f"The weights generated for {where} have second moment E[W^2] = {v:.6g}.",
+        predicted=v,
+        formula=common.formula(spec, t, "weights"),
+        parts=(Part(lambda o: measure_weights(o, t), v, layer=t),),
+        combine=single,
+        promise=(spec.method, "weights"),
+        gradients=frozenset(),
+        assumptions=common.given(spec, t),
+        departure=common.departure((spec.method, "weights")),
+    )
+    if not spec.layers[t].bias:
+        return
+    u = float(m.bias)
+    yield Claim(
+        spec=spec,
+        quantity="biases",
+        layer=t,
+        site="",
+        rules=common.bias_rules(spec, t),
+        claim=common.claim_kind(spec),
+        law=_alone(spec),
+        statement=f"The biases generated for {where} have second moment E[b^2] = {u:.6g}.",
+        predicted=u,
+        formula=common.formula(spec, t, "biases"),
+        parts=(bias_part(spec, t, u),),
+        combine=single,
+        promise=(spec.method, "biases"),
+        gradients=frozenset(),
+        assumptions=("given the features g(e) that generate the biases", common.ZERO_BETA),
+    )
+
+
+def _alone(spec: HypernetSpec) -> str:
+    """One layer's weights are a plain linear image of H, shared or not."""
+    return EXACT if spec.distribution == "normal" else CONSERVATIVE

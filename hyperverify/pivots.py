@@ -1,0 +1,148 @@
+"""Pivots: (S, nu) with S/theta ~ chi2_nu, theta = true second moment over predicted.
+
+Each function takes what was observed and the variance that the oracle predicts *given* what the
+check conditions on, and returns one pair a replicate. Pairs of different replicates are
+independent, so sums over replicates are pivots again. All in float64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Pivot = tuple[Tensor, Tensor]
+"""S of shape (R,), float64, and nu of shape (R,), int64."""
+
+# A direction whose variance given the past is below this share of its own variance is determined
+# by the past: the rule sees no measured value that it excludes.
+RANK_TOLERANCE = 1e-8
+
+
+def double(tensor: Tensor) -> Tensor:
+    """Detached float64 copy (or view)."""
+    return tensor.detach().to(torch.float64)
+
+
+def scaled_squares(values: Tensor, variance: Tensor) -> Pivot:
+    """Independent entries over their predicted conditional variance.
+
+    Entries predicted to be exactly zero (a dead input) are left out; one that is not zero all the
+    same makes S infinite.
+
+    Args:
+        values: shape (R, ...).
+        variance: broadcastable to ``values``.
+    """
+    values = double(values).flatten(1)
+    variance = double(variance).expand_as(values)
+    live = variance > 0
+    broken = (~live & (values != 0)).any(-1)
+    squares = torch.where(live, values.square() / torch.where(live, variance, 1.0), 0.0)
+    S = torch.where(broken, torch.inf, squares.sum(-1))
+    return S, live.sum(-1)
+
+
+def innovations(gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of correlated normal observations, each made independent of the rows before it.
+
+    Row n of ``targets`` has, in each of its m independent columns, the covariance ``gram`` with
+    the other rows. A causal Cholesky step subtracts what the earlier rows tell; the coefficients
+    of row n may depend on earlier rows, as the features of a deeper layer do.
+
+    Args:
+        gram: predicted covariance, shape (R, n, n).
+        targets: shape (R, n, m).
+
+    Returns:
+        Squared innovations over their variance, shape (R, n), and whether each row is new (not
+        determined by the past), bool of shape (R, n). Each new row carries m degrees of freedom.
+    """
+    gram, targets = double(gram), double(targets)
+    count = gram.shape[1]
+    lower = torch.zeros_like(gram)
+    whitened = torch.zeros_like(targets)
+    fresh = torch.zeros(gram.shape[:2], dtype=torch.bool, device=gram.device)
+    for n in range(count):
+        own = gram[:, n, n]
+        for_n = lower[:, n, :n]
+        left = own - for_n.square().sum(-1)
+        new = (own > 0) & (left > RANK_TOLERANCE * own)
+        pivot = torch.where(new, left, 1.0).sqrt()
+        residual = targets[:, n] - torch.einsum("rm,rmk->rk", for_n, whitened[:, :n])
+        whitened[:, n] = torch.where(new[:, None], residual / pivot[:, None], 0.0)
+        # column n of the factor, for the rows still to come
+        rest = gram[:, n + 1 :, n] - torch.einsum("rim,rm->ri", lower[:, n + 1 :, :n], for_n)
+        lower[:, n + 1 :, n] = torch.where(new[:, None], rest / pivot[:, None], 0.0)
+        lower[:, n, n] = pivot * new
+        fresh[:, n] = new
+    return whitened.square().sum(-1), fresh
+
+
+def whitened_squares(gram: Tensor, targets: Tensor) -> Pivot:
+    """S = sum over columns of t^T gram^+ t, nu = columns times rank: a batch of inputs at once.
+
+    Args:
+        gram: predicted covariance of the rows, shape (R, n, n).
+        targets: shape (R, n, m), m independent columns.
+    """
+    squares, fresh = innovations(gram, targets)
+    return squares.sum(-1), fresh.sum(-1) * targets.shape[-1]
+
+
+def least_squares(features: Tensor, targets: Tensor, variance: float) -> Pivot:
+    """|A^+ C|^2 / variance for C = A H^T: what a shared H shows through known features.
+
+    Args:
+        features: A, shape (R, M, d_k).
+        targets: C, shape (R, M, m).
+        variance: predicted Var(H).
+
+    Returns:
+        nu = m rank(A).
+    """
+    A, C = double(features), double(targets)
+    solved = torch.linalg.pinv(A) @ C
+    rank = torch.linalg.matrix_rank(A)
+    return solved.square().sum((-2, -1)) / variance, rank * C.shape[-1]
+
+
+def off_directions(values: Tensor, directions: Tensor, variance: Tensor) -> Pivot:
+    """|P v|^2 / variance, P the projector off ``directions``: what the forward pass cannot know.
+
+    Args:
+        values: v, shape (R, d).
+        directions: shape (R, n, d), n < d.
+        variance: predicted variance of an entry, shape (R,); 0 excludes the replicate.
+    """
+    v, D = double(values), double(directions)
+    variance = double(variance)
+    q, r = torch.linalg.qr(D.transpose(1, 2))
+    diagonal = r.diagonal(dim1=-2, dim2=-1).abs()
+    new = diagonal > RANK_TOLERANCE * D.norm(dim=-1).clamp_min(torch.finfo(torch.float64).tiny)
+    q = q * new[:, None, :]
+    off = v - torch.einsum("rdn,rn->rd", q, torch.einsum("rdn,rd->rn", q, v))
+    live = variance > 0
+    S = torch.where(live, off.square().sum(-1) / torch.where(live, variance, 1.0), 0.0)
+    return S, torch.where(live, v.shape[-1] - new.sum(-1), 0)
+
+
+def off_rows(gradients: Tensor, inputs: Tensor, deltas: Tensor, variance: Tensor) -> Pivot:
+    """A batch's backward pivot under any activation: off the row space of X, whitened by Delta.
+
+    Args:
+        gradients: Delta W, shape (R, B, d_j).
+        inputs: X, shape (R, B, d_j), B < d_j.
+        deltas: Delta, shape (R, B, d_i).
+        variance: predicted variance of the entries of W given h, shape (R,).
+
+    Returns:
+        nu = (d_j - rank X) rank Delta.
+    """
+    X, delta = double(inputs), double(deltas)
+    q, _ = torch.linalg.qr(X.transpose(1, 2))
+    rank = torch.linalg.matrix_rank(X)
+    G = double(gradients)
+    off = G - (G @ q) @ q.transpose(1, 2)
+    gram = delta @ delta.transpose(1, 2) * double(variance)[:, None, None]
+    squares, fresh = innovations(gram, off)
+    return squares.sum(-1), fresh.sum(-1) * (X.shape[-1] - rank)

@@ -1,0 +1,117 @@
+"""One HTML file that says what a run found, for a reader who does not believe it yet.
+
+The page needs no network and no script: formulas are MathML, drawings inline SVG, details fold by
+themselves. A small inline script adds a filter and copy buttons; the content security policy admits
+that script and the style sheet by their hashes and nothing else. Every string of the run is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from hyperverify.report import figures, words
+from hyperverify.report.maths import mathml, printable
+from hyperverify.report.view import view
+from hyperverify.store import FILE_NAME, Run, write_atomically
+
+__all__ = ["render", "write_report"]
+
+# Failures drawn in full at the top of the page; the rest of a disaster is a list of links.
+MAX_CARDS = 12
+
+
+def render(run: Run, *, run_path: str = FILE_NAME) -> str:
+    """The report of a run as one self-contained HTML page.
+
+    Args:
+        run: a record, from :func:`hyperverify.store.read_run` or from a run that has just ended.
+        run_path: what the replay commands name as the run: a path of ``run.json`` or its folder.
+
+    Returns:
+        The page. The same run gives the same text, byte for byte.
+    """
+    style, script = _resource("report.css"), _resource("report.js")
+    return _template().render(
+        run=run,
+        view=view(run, run_path),
+        run_path=run_path,
+        plots=figures.depth_plots(run.checks),
+        style=Markup(style),
+        script=Markup(script),
+        policy="; ".join(
+            (
+                "default-src 'none'",
+                f"style-src '{_digest(style)}'",
+                f"script-src '{_digest(script)}'",
+                "base-uri 'none'",
+                "form-action 'none'",
+            )
+        ),
+        max_cards=MAX_CARDS,
+    )
+
+
+def write_report(run: Run, path: str | Path, *, run_path: str = FILE_NAME) -> Path:
+    """Write the report atomically and return its path.
+
+    Raises:
+        HyperverifyError: the file cannot be written.
+    """
+    return write_atomically(path, render(run, run_path=run_path))
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
+    )
+    environment.filters.update(
+        number=words.number,
+        percent=words.percent,
+        chance=words.chance,
+        deviation=words.deviation,
+        setting=words.setting,
+        relu=words.relu,
+        mathml=mathml,
+        strip=figures.strip,
+        funnel=figures.funnel,
+    )
+    environment.globals.update(  # pyright: ignore[reportUnknownMemberType]
+        headline=words.headline,
+        guarantee=words.guarantee,
+        plural=words.plural,
+        quantities=words.QUANTITIES,
+        laws=words.LAWS,
+    )
+    text = re.sub(r"\n\s+", "\n", _resource("template.html.j2"))  # indentation is for its editors
+    return environment.from_string(text)
+
+
+def _printable(value: Any) -> Any:
+    """Control characters are shown as such; None is a mistake of the template."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return printable(value)
+    return value
+
+
+@cache
+def _resource(name: str) -> str:
+    return files(__package__ or "hyperverify.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    """The hash of an inline element, as a content security policy names it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

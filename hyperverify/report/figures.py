@@ -1,0 +1,298 @@
+"""The report's drawings: the geometry of one check's interval, and the depth plots.
+
+A check is drawn on the axis log(measured / predicted): the prediction in the middle, errors of a
+factor of 2 and of 1/2 equally far from it. The depth plots are made by matplotlib without pyplot
+and rewritten so that they need no inline style (a strict content security policy blocks it) and
+follow the page's colours, light or dark.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from hyperverify.report import words
+from hyperverify.report.maths import printable
+from hyperverify.store import Check
+
+MAX_PLOTS: Final = 8
+MAX_SERIES: Final = 6
+CLASSICAL: Final = "classical initializations"
+HYPERFAN: Final = "hyperfan initializations"
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Where the parts of one check's drawing stand, in units of a strip 0 to 1000 wide.
+
+    ``None`` is a part that cannot be drawn (a measurement that is not finite).
+    """
+
+    band: tuple[int, int]
+    interval: tuple[int, int] | None
+    measured: int | None
+    left: str
+    right: str
+    words: str
+
+
+def strip(check: Check) -> Strip:
+    """The drawing of a check's prediction, tolerance band, interval and measurement, to scale."""
+    half_band = math.log1p(check.tolerance)
+    low, high = (words.log_ratio(check, end) for end in check.interval)
+    measured = words.log_ratio(check, check.measured)
+    reach = max([abs(v) for v in (low, high, measured) if math.isfinite(v)], default=0.0)
+    half = 1.12 * max(reach, 1.5 * half_band)
+
+    def place(value: float) -> int:
+        return round(500 + 500 * max(-1.0, min(1.0, value / half)))
+
+    interval = None if math.isnan(low) or math.isnan(high) else (place(low), place(high))
+    return Strip(
+        band=(place(-half_band), place(half_band)),
+        interval=interval,
+        measured=None if math.isnan(measured) else place(measured),
+        left=words.offset(-half, 3),
+        right=words.offset(half, 3),
+        words=f"Measured {words.deviation(check)} from the prediction, interval "
+        f"{words.offset(low)} to {words.offset(high)}, tolerance ±{words.percent(check.tolerance)}.",
+    )
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """The confidence sequence closing in, as SVG path data in a box of 1000 by 220."""
+
+    path: str
+    band: tuple[float, float]
+    first: int
+    last: int
+    top: str
+    bottom: str
+
+
+def funnel(check: Check) -> Funnel | None:
+    """How a check's interval narrowed with its degrees of freedom; None with under two points."""
+    trail = [
+        (n, math.log(low), math.log(high))
+        for n, low, high in check.trail
+        if n > 0 and 0 < low <= high < math.inf
+    ]
+    if len(trail) < 2:
+        return None
+    half_band = math.log1p(check.tolerance)
+    last = trail[-1]
+    reach = max(abs(last[1]), abs(last[2]), 2 * half_band)
+    half = 1.6 * reach
+    start, stop = math.log(trail[0][0]), math.log(last[0])
+    span = (stop - start) or 1.0
+
+    def at(n: int, value: float) -> str:
+        clipped = max(-half, min(half, value))
+        return f"{1000 * (math.log(n) - start) / span:.0f} {110 - 110 * clipped / half:.0f}"
+
+    upper = [at(n, high) for n, _, high in trail]
+    lower = [at(n, low) for n, low, _ in reversed(trail)]
+    return Funnel(
+        path="M" + "L".join(upper + lower) + "Z",
+        band=(round(110 - 110 * half_band / half, 1), round(220 * half_band / half, 1)),
+        first=trail[0][0],
+        last=last[0],
+        top=words.offset(half, 3),
+        bottom=words.offset(-half, 3),
+    )
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One depth plot: safe SVG markup, its title, and what it says in words."""
+
+    title: str
+    description: str
+    svg: Markup
+    checks: tuple[Check, ...]
+
+
+def depth_plots(checks: Iterable[Check]) -> tuple[Plot, ...]:
+    """Log second moment against layer for the depth checks: lines predicted, bars measured.
+
+    For each setting (kind of layer, use of ReLU) a plot of the hyperfan methods beside one of the
+    classical methods, at most eight plots, the fullest settings kept; in each plot one check for
+    every method (and use of biases), at most six. Other depth checks stand in the list of checks.
+    """
+    settings: dict[tuple[str, str], dict[str, dict[str, Check]]] = {}
+    for check in checks:
+        if check.quantity != "depth" or len(cumulated(check)[0]) < 2:
+            continue
+        family = HYPERFAN if check.method.startswith("hyperfan") else CLASSICAL
+        kind, relu = (str(check.tags.get(tag, "")) for tag in ("kind", "relu"))
+        families = settings.setdefault((kind, relu), {})
+        label = f"{check.method}{', biases' if check.tags.get('bias') is True else ''}"
+        families.setdefault(family, {}).setdefault(label, check)
+    fullest = sorted(settings, key=lambda key: -sum(map(len, settings[key].values())))
+    chosen = [
+        ((family, *key), series)
+        for key in settings
+        if key in fullest[: MAX_PLOTS // 2]
+        for family in (HYPERFAN, CLASSICAL)
+        if (series := settings[key].get(family))
+    ]
+    return tuple(
+        _depth_plot(number, key, dict(list(series.items())[:MAX_SERIES]))
+        for number, (key, series) in enumerate(chosen)
+    )
+
+
+# Six hues told apart with every common colour blindness, each with its own dash and marker; the
+# sentinels become the page's colour variables.
+_SERIES: Final = ("#0a0001", "#0a0002", "#0a0003", "#0a0004", "#0a0005", "#0a0006")
+_INK, _GRID = "#0b0001", "#0b0002"
+_DASHES: Final = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
+_MARKERS: Final = ("o", "s", "^", "D", "v", "P")
+
+
+def _depth_plot(number: int, key: tuple[str, str, str], series: dict[str, Check]) -> Plot:
+    from matplotlib import rc_context  # noqa: PLC0415 - a second of import, for reports only
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    family, kind, relu = key
+    title = ", ".join(word for word in (family, kind, words.relu(relu)) if word)
+    settings: dict[str, Any] = {
+        "svg.hashsalt": "hyperverify",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "text.color": _INK,
+        "axes.edgecolor": _GRID,
+        "axes.labelcolor": _INK,
+        "xtick.color": _INK,
+        "ytick.color": _INK,
+        "text.parse_math": False,
+        "axes.formatter.use_mathtext": False,
+        "axes.unicode_minus": True,
+    }
+    sentences: list[str] = []
+    with rc_context(settings):
+        figure: Any = Figure(figsize=(5.4, 3.7), layout="constrained")
+        figure.patch.set_visible(False)
+        axes: Any = figure.add_subplot()
+        axes.patch.set_visible(False)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(visible=True, color=_GRID, linewidth=0.5)
+        axes.set_axisbelow(True)
+        deepest = 1
+        for index, (label, check) in enumerate(series.items()):
+            predicted, low, high = cumulated(check)
+            layers = list(range(len(predicted)))
+            deepest = max(deepest, layers[-1])
+            colour = _SERIES[index]
+            shift = 0.07 * (index - (len(series) - 1) / 2)
+            shown = printable(label)
+            shown = shown if len(shown) <= 32 else shown[:31] + "…"
+            axes.plot(layers, predicted, color=colour, linestyle=_DASHES[index], linewidth=1.3)
+            axes.errorbar(
+                [layer + shift for layer in layers[1:]],
+                [(a + b) / 2 for a, b in zip(low[1:], high[1:], strict=True)],
+                yerr=[(b - a) / 2 for a, b in zip(low[1:], high[1:], strict=True)],
+                fmt=_MARKERS[index],
+                markersize=4,
+                capsize=3,
+                color=colour,
+                label=shown.lstrip("_") or "unnamed",
+                linewidth=1.2,
+            )
+            sentences.append(f"{label}: predicted {words.number(predicted[-1])} at the last layer")
+        axes.set_xlim(-0.35, deepest + 0.35)
+        axes.set_xticks(range(0, deepest + 1, max(1, deepest // 10)))
+        axes.set_xlabel("layer")
+        axes.set_ylabel("log second moment")
+        axes.margins(y=0.12)
+        low_y, high_y = axes.get_ylim()
+        if high_y - low_y < 2:  # flat lines should look flat
+            middle = (high_y + low_y) / 2
+            axes.set_ylim(middle - 1, middle + 1)
+        figure.legend(frameon=False, fontsize=9, loc="outside upper left", ncols=3)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    description = (
+        "Natural log of the second moment, relative to the input, against the layer; lines are "
+        "predicted, bars are measured confidence intervals. " + "; ".join(sentences) + "."
+    )
+    return Plot(
+        title=title,
+        description=description,
+        svg=themed(buffer.getvalue(), prefix=f"p{number}-"),
+        checks=tuple(series.values()),
+    )
+
+
+def cumulated(check: Check) -> tuple[list[float], list[float], list[float]]:
+    """The predicted log second moment by layer, from 0 at the input, and the bounds measured.
+
+    Bounds add up because a product's logarithm lies between the sums of its factors' bounds; a
+    layer whose bound is not finite ends the lists.
+    """
+    predicted, low, high = [0.0], [0.0], [0.0]
+    for part in sorted(check.parts, key=lambda part: part.layer):
+        ends = (part.predicted, *part.interval)
+        if not all(0 < end < math.inf for end in ends):
+            break
+        predicted.append(predicted[-1] + math.log(ends[0]))
+        low.append(low[-1] + math.log(ends[1]))
+        high.append(high[-1] + math.log(ends[2]))
+    return predicted, low, high
+
+
+_STYLE_ATTRIBUTE: Final = re.compile(r' style="([^"]*)"')
+_ALLOWED_STYLE: Final = re.compile(r"[a-z-]+")
+
+
+def themed(svg: str, prefix: str) -> Markup:
+    """Matplotlib's SVG made fit to stand in the page.
+
+    The XML prologue, metadata and style element go; style attributes become presentation
+    attributes; ids get a prefix, so that two plots do not clash; sentinel colours become the
+    page's variables.
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
+    svg = _STYLE_ATTRIBUTE.sub(_presentation, svg)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    svg = svg.replace("xlink:href=", "href=")
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', svg)
+    svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}\1"', svg)
+    svg = svg.replace("url(#", f"url(#{prefix}")
+    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r">\s+<", "><", svg)
+    svg = re.sub(r"(\d+\.\d)\d+(?=[\s\",)])", r"\1", svg)  # a tenth of a point is enough
+    svg = re.sub(r"\s*\n\s*", " ", svg)
+    svg = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", svg)
+    used = set(re.findall(r"#([^\")]+)", svg))
+    svg = re.sub(r' id="([^"]+)"', lambda m: m.group(0) if m.group(1) in used else "", svg)
+    svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg)
+    for index, colour in enumerate(_SERIES, start=1):
+        svg = svg.replace(colour, f"var(--s{index})")
+    svg = svg.replace(_INK, "currentColor").replace(_GRID, "var(--line)")
+    return Markup(svg)  # noqa: S704 - matplotlib has escaped every label
+
+
+def _presentation(match: re.Match[str]) -> str:
+    """A style attribute as the presentation attributes of the same names."""
+    attributes: list[str] = []
+    for declaration in match.group(1).split(";"):
+        name, _, value = declaration.strip().partition(":")
+        name, value = name.strip(), value.strip()
+        if name == "font-family":
+            continue
+        if name == "font":  # "10px sans-serif": the page's own font, at that size
+            attributes.append(f'font-size="{value.split()[0]}"')
+        elif value and _ALLOWED_STYLE.fullmatch(name):
+            attributes.append(f'{name}="{value}"')
+    return " " + " ".join(attributes) if attributes else ""

@@ -1,0 +1,204 @@
+"""The report's wording: numbers that can be read, settings, and the guarantee as a sentence."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from hyperverify.store import Check, Run
+
+_SUPERSCRIPT: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+# What each family of rule ids is, for a reader who has not the paper beside the screen.
+RULE_NAMES: Final = {
+    "T1.in.H": "Table 1, hyperfan-in, output layer of the weights",
+    "T1.in.G": "Table 1, hyperfan-in, output layer of the biases",
+    "T1.out.H": "Table 1, hyperfan-out, output layer of the weights",
+    "T1.out.G": "Table 1, hyperfan-out, output layer of the biases",
+    "T1.harmonic.H": "harmonic mean of hyperfan-in and hyperfan-out, weights",
+    "T1.harmonic.G": "harmonic mean of hyperfan-in and hyperfan-out, biases",
+    "T1.geometric.H": "geometric mean of hyperfan-in and hyperfan-out, weights",
+    "T1.geometric.G": "geometric mean of hyperfan-in and hyperfan-out, biases",
+    "T1.arithmetic.H": "arithmetic mean of hyperfan-in and hyperfan-out, weights",
+    "T1.arithmetic.G": "arithmetic mean of hyperfan-in and hyperfan-out, biases",
+    "A1.H": "Appendix A.1, one output layer shared by several mainnet layers",
+    "A1.grad": "Appendix A.1, gradients of a shared output layer",
+    "A2.H": "Appendix A.2, chunked hypernet, output layer",
+    "A2.in.G": "Appendix A.2, chunked hypernet, hyperfan-in",
+    "A2.out.G": "Appendix A.2, chunked hypernet, hyperfan-out",
+    "C.fan_in": "classical fan-in (Xavier, Kaiming)",
+    "C.fan_out": "classical fan-out (Xavier, Kaiming)",
+    "C.harmonic": "classical, harmonic mean of the fans",
+    "C.geometric": "classical, geometric mean of the fans",
+    "C.arithmetic": "classical, arithmetic mean of the fans",
+    "C.torch_default": "torch.nn.Linear as it comes",
+    "M1": "Section 3, Xavier or Kaiming on a hypernet",
+    "M2": "Section 3, small random values",
+    "M3": "Section 3, Kaiming scaled down",
+    "M4": "Section 3, Kaiming with a constant embedding",
+    "orthogonal": "orthonormal columns (Saxe et al.)",
+}
+QUANTITIES: Final = {
+    "weights": "generated weights, E[W²]",
+    "biases": "generated biases, E[b²]",
+    "forward": "forward activations",
+    "backward": "backward gradients",
+    "trunk": "hidden features of the hypernet, E[h²]",
+    "weight_gradient": "weight gradient, dL/dW",
+    "hypergradient": "hypernet gradient, dL/dh",
+    "output_gradient": "output-layer gradient, dL/dH",
+    "bias_hypergradient": "hypernet gradient of the biases, dL/dg",
+    "bias_output_gradient": "output-layer gradient of the biases, dL/dG",
+    "depth": "depth, mean log gain a layer",
+}
+LAWS: Final = {
+    "exact": "exact chi-square law",
+    "conservative": "conservative chi-square law (uniform draws)",
+    "zero": "exact zero: any other value refutes",
+    "proportion": "binomial law (share of active units)",
+}
+_RELU: Final = {"none": "no ReLU", "all": "ReLU", "mixed": "ReLU mixed"}
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with four significant digits, thousands separators and a readable exponent.
+
+    Integers (a count, degrees of freedom) are written in full up to 15 digits.
+    """
+    if value is None:
+        return "\N{EN DASH}"
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "\N{MINUS SIGN}")
+    if math.isnan(value):
+        return "not a number"
+    if math.isinf(value):
+        return "\N{INFINITY}" if value > 0 else "\N{MINUS SIGN}\N{INFINITY}"
+    if value == 0:
+        return "0"
+    text = f"{value:.{digits - 1}e}"
+    mantissa, exponent = text.split("e")
+    power = int(exponent)
+    if -4 <= power < 7:  # noqa: SIM108 - two ways of writing, each worth its line
+        text = f"{float(text):,.{max(digits - 1 - power, 0)}f}"
+    else:
+        text = f"{mantissa} × 10{str(power).translate(_SUPERSCRIPT)}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def percent(fraction: float) -> str:
+    """A fraction as a percentage: ``2 %``, ``0.5 %``."""
+    return f"{fraction * 100:.3g}\N{NO-BREAK SPACE}%"
+
+
+def chance(probability: float) -> str:
+    """A probability as odds where they are round: ``1 in 1,000,000``, else as a number."""
+    odds = 1 / probability
+    if odds < 2 or odds > 1e15:
+        return number(probability, 3)
+    return f"1\N{NO-BREAK SPACE}in\N{NO-BREAK SPACE}{round(odds):,}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """``1 check``, ``1,204 checks``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def log_ratio(check: Check, value: float) -> float:
+    """log(value / predicted), the report's one scale; for ``"depth"`` values are logs already.
+
+    NaN where the ratio means nothing (a prediction of 0, a value that is not finite).
+    """
+    if check.quantity == "depth":
+        return value - check.predicted
+    if check.predicted > 0 and value > 0:
+        return math.log(value) - math.log(check.predicted)
+    return -math.inf if check.predicted > 0 and value == 0 else math.nan
+
+
+def deviation(check: Check) -> str:
+    """By how much the measurement misses the prediction: ``+0.03 %``, ``× 2.004``, ``÷ 3.1``."""
+    if check.predicted == 0 and check.quantity != "depth":
+        return "0, exactly" if check.measured == 0 else number(check.measured)
+    shift = log_ratio(check, check.measured)
+    if not math.isfinite(shift):
+        return number(check.measured)
+    return offset(shift)
+
+
+def offset(shift: float, digits: int = 4) -> str:
+    """A log ratio in words: ``+0.03 %`` if small, else ``× 2.004`` or ``÷ 3.1``."""
+    if math.isnan(shift):
+        return "not a number"
+    if abs(shift) < math.log(1.2):
+        text = f"{100 * math.expm1(shift):+.{max(digits - 2, 0)}f}\N{NO-BREAK SPACE}%"
+        return "±0" + text[2:] if not text.strip("+-0.\N{NO-BREAK SPACE}%") else _minus(text)
+    size = number(math.exp(abs(shift)), digits) if abs(shift) < 700 else "over 10³⁰⁰"
+    return f"{'×' if shift > 0 else '÷'}\N{NO-BREAK SPACE}{size}"
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def setting(tags: dict[str, str | bool]) -> str:
+    """The setting of a check in words: ``linear, ReLU, biases, own output layer, normal``."""
+    relu = str(tags.get("relu", ""))
+    words = [
+        str(tags.get("kind", "")),
+        _RELU.get(relu, relu),
+        bias(tags),
+        f"{tags['output']} output layer" if "output" in tags else "",
+        str(tags.get("distribution", "")),
+    ]
+    return ", ".join(word for word in words if word) or "any setting"
+
+
+def relu(value: str) -> str:
+    """The ReLU tag in words."""
+    return _RELU.get(value, value)
+
+
+def bias(tags: dict[str, str | bool]) -> str:
+    """The bias tag in words; empty if there is none."""
+    value = tags.get("bias")
+    if value is None or isinstance(value, str):
+        return value or ""
+    return "biases" if value else "no biases"
+
+
+def guarantee(run: Run) -> str:
+    """What the run's verdict is worth, in one plain sentence made of alpha, tolerance and beta."""
+    false_alarm = chance(run.alpha)
+    missed = chance(run.beta)
+    margin = percent(run.tolerance)
+    if run.verdict == "VERIFIED":
+        return (
+            f"If any scale were off by more than {margin}, its check would still have passed with "
+            f"a chance of at most {missed}; and had every prediction been right, the chance of a "
+            f"false alarm anywhere in this run was at most {false_alarm}."
+        )
+    if run.verdict == "REFUTED":
+        return (
+            "Were every prediction right, the chance that even one check of this run is refuted "
+            f"would be at most {false_alarm}; a check that passed could still be off by more than "
+            f"{margin} with a chance of at most {missed}."
+        )
+    return (
+        f"Nothing contradicts a prediction (false alarms in the whole run: at most {false_alarm}), "
+        f"but some checks reached their cap before they could show their scale to within {margin} "
+        f"(missed errors: at most {missed} a check), and that is not a pass: raise the budget."
+    )
+
+
+def headline(run: Run) -> str:
+    """The verdict as a sentence with its counts."""
+    total = len(run.checks)
+    if run.verdict == "VERIFIED":
+        every = f"All {plural(total, 'check')}" if total > 1 else "The one check"
+        return f"{every} agreed with the prediction to within {percent(run.tolerance)}."
+    if run.verdict == "REFUTED":
+        verb = "contradicts its prediction" if run.counts.REFUTED == 1 else (
+            "contradict their predictions"
+        )  # fmt: skip
+        return f"{run.counts.REFUTED:,} of {plural(total, 'check')} {verb}."
+    return f"{run.counts.INCONCLUSIVE:,} of {plural(total, 'check')} ran out of samples undecided."

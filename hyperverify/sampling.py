@@ -1,0 +1,147 @@
+"""Seeds, devices and dtypes, and the batched draw of a hypernet's tensors.
+
+Every tensor of every block of replicates has a generator of its own, seeded by the root seed, the
+spec's digest, the block and the tensor's name. No global generator is read, no order of calls
+matters, and a tensor can be drawn again instead of being kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hyperverify.errors import BadArgument
+from hyperverify.init import fill_
+from hyperverify.plan import Draw, plan
+from hyperverify.specs import HypernetSpec
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+DEVICES = ("auto", "cpu", "cuda")
+
+# About 32 MB of float32 a block keeps it in reach of the caches and the memory flat.
+_BLOCK_ENTRIES = 2**21
+_MAX_REPLICATES = 1024
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu`` or ``cuda`` stands for here.
+
+    Raises:
+        BadArgument: for another name, or ``cuda`` where torch sees no device.
+    """
+    if name not in DEVICES:
+        raise BadArgument("device", name, "one of " + ", ".join(DEVICES))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BadArgument("device", name, "cpu or auto here: torch sees no CUDA device")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """The torch dtype of ``float64``, ``float32`` or ``bfloat16``."""
+    if name not in DTYPES:
+        raise BadArgument("dtype", name, "one of " + ", ".join(DTYPES))
+    return DTYPES[name]
+
+
+def seed_of(root_seed: int, digest: str, *path: str | int) -> int:
+    """A 64-bit seed: SHA-256 of all that names the draw, through numpy's SeedSequence."""
+    text = "/".join([str(root_seed), digest, *map(str, path)])
+    words = np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype=np.uint32)
+    return int(np.random.SeedSequence(words.tolist()).generate_state(1, np.uint64)[0])
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of independent replicates of a spec, and how to draw any of its tensors.
+
+    Attributes:
+        spec: what is drawn.
+        root_seed: the run's seed.
+        index: number of the block; blocks are independent.
+        replicates: R, whole hypernets in the block.
+        device, dtype: of the tensors.
+        draws: the initializer's plan, by name; the tests plant their defects here.
+    """
+
+    spec: HypernetSpec
+    root_seed: int
+    index: int
+    replicates: int
+    device: torch.device
+    dtype: torch.dtype
+    draws: Mapping[str, Draw]
+
+    def generator(self, name: str) -> torch.Generator:
+        """The generator of the tensor ``name``."""
+        generator = torch.Generator(self.device)
+        generator.manual_seed(seed_of(self.root_seed, self.spec.digest, self.index, name))
+        return generator
+
+    def empty(self, *shape: int) -> Tensor:
+        """An unfilled tensor of the block's device and dtype."""
+        return torch.empty(shape, device=self.device, dtype=self.dtype)
+
+    def tensor(self, name: str) -> Tensor:
+        """The tensor ``name`` for all replicates, shape (R, ...), the same at every call."""
+        draw = self.draws[name]
+        return fill_(self.empty(self.replicates, *draw.shape), draw, self.generator(name))
+
+    def standard(self, name: str, distribution: str, *shape: int) -> Tensor:
+        """Independent entries of second moment 1, shape (R, *shape).
+
+        Args:
+            name: of the draw.
+            distribution: ``normal`` or ``rademacher``.
+            shape: of one replicate.
+        """
+        return fill_(
+            self.empty(self.replicates, *shape),
+            Draw(shape=shape, distribution=distribution, variance=1.0),
+            self.generator(name),
+        )
+
+
+def replicates_per_block(spec: HypernetSpec) -> int:
+    """R: fixed by the spec alone, so that the looks at the evidence are predetermined."""
+    entries = sum(_size(draw) for draw in plan(spec).values())
+    inputs = max(spec.batch * layer_entries(spec, t) for t in range(len(spec.layers)))
+    return max(1, min(_MAX_REPLICATES, _BLOCK_ENTRIES // (entries + inputs)))
+
+
+def layer_entries(spec: HypernetSpec, t: int) -> int:
+    """Entries of one input to layer ``t``."""
+    return spec.layers[t].in_channels * int(np.prod(spec.sizes[t], dtype=np.int64))
+
+
+def _size(draw: Draw) -> int:
+    return int(np.prod(draw.shape, dtype=np.int64))
+
+
+def blocks(
+    spec: HypernetSpec,
+    root_seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    draws: Mapping[str, Draw] | None = None,
+) -> Iterator[Block]:
+    """The endless stream of blocks of a spec.
+
+    Args:
+        spec: what to draw.
+        root_seed: the run's seed.
+        device, dtype: of the tensors.
+        draws: another plan than the initializer's own (planted defects).
+    """
+    chosen = plan(spec) if draws is None else draws
+    replicates = replicates_per_block(spec)
+    index = 0
+    while True:
+        yield Block(spec, root_seed, index, replicates, device, dtype, chosen)
+        index += 1
