@@ -269,18 +269,23 @@ def report(
     ] = None,
 ) -> None:
     """Make report.html and junit.xml again, from run.json alone."""
-    from hyperverify import destination
+    from hyperverify import destination, terminal
     from hyperverify.store import read_run
 
     if out is not None and len(runs) > 1:
         raise BadArgument("--out", out, f"nothing, where {len(runs)} runs are given")
     if out is not None and Path(out).is_dir():
         raise BadArgument("--out", out, "the name of a file")
-    # All are read before anything is written: one bad file leaves nothing half done.
-    for name, run in [(Path(name), read_run(name)) for name in runs]:
-        html = None if out is None else Path(out)
-        for written in destination.write_reports(run, name, html):
-            typer.echo(str(written))
+    html = None if out is None else Path(out)
+    written: list[Path] = []
+    with terminal.progress("reading") as show:
+        # All are read before anything is written: one bad file leaves nothing half done.
+        records = [(Path(name), read_run(name)) for name in runs]
+        for done, (source, record) in enumerate(records):
+            show(done, len(records), f"report of {source}", None)
+            written += destination.write_reports(record, source, html)
+    for path in written:
+        typer.echo(str(path))
 
 
 @app.command()

@@ -24,7 +24,7 @@ from hyperverify.specs import HypernetSpec
 GRADIENTS = ("x", "z", "W", "b", "h", "g", "H", "G")
 
 # Above this many entries of H in a block, the output layers are streamed.
-STREAM_ABOVE = 2**25
+STREAM_ABOVE = 2**24
 
 
 def centre(size: tuple[int, ...]) -> int:

@@ -33,8 +33,9 @@ def scaled_squares(values: Tensor, variance: Tensor) -> Pivot:
         values: shape (R, ...).
         variance: broadcastable to ``values``.
     """
-    values = double(values).flatten(1)
-    variance = double(variance).expand_as(values)
+    values = double(values)
+    variance = double(variance).expand_as(values).flatten(1)
+    values = values.flatten(1)
     live = variance > 0
     broken = (~live & (values != 0)).any(-1)
     squares = torch.where(live, values.square() / torch.where(live, variance, 1.0), 0.0)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -69,12 +69,13 @@ def progress(label: str) -> Generator[Show]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
+    one_line = Column(no_wrap=True, overflow="ellipsis")
     bar = Progress(
         SpinnerColumn("line"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TextColumn("{task.fields[left]}", style="cyan"),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False, table_column=one_line),
         console=console,
         transient=True,
     )

@@ -25,7 +25,7 @@ from hyperverify.catalogue.conditions import (
 )
 from hyperverify.catalogue.weights import sphere_radius2
 from hyperverify.engine import Observation, centre
-from hyperverify.pivots import Pivot, off_rows, scaled_squares, whitened_squares
+from hyperverify.pivots import Pivot, double, off_rows, scaled_squares, whitened_squares
 from hyperverify.specs import HypernetSpec
 
 
@@ -82,19 +82,24 @@ def measure_gradient(o: Observation, t: int, tap: int, gradient: Tensor | None =
     """
     dW = o.layers[t].grad["W"] if gradient is None else gradient
     dW = dW.reshape(*dW.shape[:3], -1)[..., tap]
-    return scaled_squares(*_rows(o, dW, gradient_variance(o, t, tap)))
+    return scaled_squares(*rows(o, dW[..., None], gradient_variance(o, t, tap)))
 
 
-def _rows(o: Observation, values: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def rows(o: Observation, values: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     """One number a row of W: the row's norm where all of it is one cotangent, else one entry.
 
     With one sample and one position, row o of dL/dW is delta_o times the input, so its squared
     norm over its variance is one squared normal; otherwise entries of a row are correlated, and
     the first stands for it.
+
+    Args:
+        o: the observation.
+        values: shape (R, out_channels, in_channels / groups, features); dL/dW has one feature.
+        variance: of the squared norm over the features, (R, out_channels, in_channels / groups).
     """
     if o.spec.batch == 1 and o.spec.kind == "linear":
-        return values.to(torch.float64).norm(dim=-1), variance.sum(-1)
-    return values[..., 0], variance[..., 0]
+        return double(values).flatten(2).norm(dim=-1), variance.sum(-1)
+    return double(values[:, :, 0]).norm(dim=-1), variance[..., 0]
 
 
 def gain_at(spec: HypernetSpec, t: int, position: int) -> float:

@@ -30,7 +30,7 @@ def measure_alpha(o: Observation, t: int) -> Pivot:
     """|alpha[m]|^2 over Var(G[m]) |e[m]|^2, nu = d_k a chunk."""
     e = double(o.tensors(f"embeddings.{t}")[f"embeddings.{t}"])
     variance = float(oracle(o.spec, t).var_chunk_input) * e.square().sum(-1, keepdim=True)
-    return scaled_squares(o.layers[t].h, variance.expand(*variance.shape[:2], o.spec.feature_dim))
+    return scaled_squares(o.layers[t].h, variance)
 
 
 def measure_weights(o: Observation, t: int) -> Pivot:

@@ -109,10 +109,10 @@ def measure_output_layer(o: Observation, t: int, tap: int) -> Pivot:
     h2 = double(o.layers[t].h).square().sum(-1)
     variance = moments.output_layer_gradient(variance, h2[:, None, None])
     layer = o.spec.layers[t]
-    dH = double(o.layers[t].grad["H"])
+    dH = o.layers[t].grad["H"]
     shape = (dH.shape[0], layer.out_channels, layer.in_channels // layer.groups, -1, dH.shape[-1])
-    norms = dH.reshape(shape)[..., tap, :].norm(dim=-1)
-    return scaled_squares(*backward._rows(o, norms, variance))
+    values, variance = backward.rows(o, dH.reshape(shape)[..., tap, :], variance)
+    return scaled_squares(values, variance)
 
 
 def split_by_features(o: Observation, t: int) -> Tensor:
@@ -128,8 +128,14 @@ def split_by_features(o: Observation, t: int) -> Tensor:
     ts = [n for n in range(len(o.layers)) if o.spec.output_group(n) == group]
     hs = torch.stack([double(o.layers[n].h) for n in ts], dim=1)  # (R, T, d_k)
     dual = torch.linalg.pinv(hs)[..., ts.index(t)]  # (R, d_k)
-    dH = double(o.layers[t].grad["H"])
-    return torch.einsum("rnk,rk->rn", dH, dual).reshape(dH.shape[0], *o.spec.layers[t].weight_shape)
+    gradient = o.layers[t].grad["H"]
+    dH = double(gradient)
+    found = torch.einsum("rnk,rk->rn", dH, dual)
+    # a dead row's parts cancel only up to the rounding of the gradient's own dtype
+    rounding = 64 * torch.finfo(gradient.dtype).eps
+    scale = dH.flatten(1).abs().amax(-1) * dual.norm(dim=-1)
+    found = torch.where(found.abs() <= rounding * scale[:, None], 0.0, found)
+    return found.reshape(dH.shape[0], *o.spec.layers[t].weight_shape)
 
 
 def _output_claim(spec: HypernetSpec, t: int, site: str, tap: int) -> Claim:

@@ -101,7 +101,7 @@ def test_true_claims_are_seldom_refuted_and_seldom_left_open(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "theta"),
     [("chi2", theta) for theta in OUTSIDE]
-    + [(name, theta) for name in list(STREAMS)[1:] for theta in OUTSIDE[:2]],
+    + [(name, theta) for name in list(STREAMS)[1:4] for theta in OUTSIDE[:2]],
 )
 def test_false_claims_are_seldom_verified(name: str, theta: float) -> None:
     # alpha 1e-9 leaves the stage to VERIFIED: refuting early would hide its errors.
@@ -200,8 +200,8 @@ def test_the_proportion_interval_covers_at_all_looks(theta: float) -> None:
         generator = np.random.default_rng([109, root])
         evidence = ProportionEvidence(NOMINAL, NOMINAL, TOLERANCE)
         missed = False
-        for step in range(30):
-            trials = round(4 * 1.1**step)
+        for step in range(20):
+            trials = round(4 * 1.2**step)
             evidence.add(int(generator.binomial(trials, theta / 2)), trials, look=False)
             lo, hi = evidence.interval()
             missed |= not lo <= theta <= hi

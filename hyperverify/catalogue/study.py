@@ -1,0 +1,213 @@
+"""One study: the checks of one spec, fed from one stream of blocks until each has its verdict."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from hyperverify.catalogue import claims_of
+from hyperverify.catalogue.claims import EXACT, Claim, Part
+from hyperverify.engine import Observation
+from hyperverify.evidence import (
+    Evidence,
+    EvidenceStream,
+    Law,
+    ProportionEvidence,
+    Verdict,
+    ZeroEvidence,
+    df_cap,
+    proportion_cap,
+)
+from hyperverify.plan import Draw, plan
+from hyperverify.sampling import blocks
+from hyperverify.specs import HypernetSpec
+
+# The formula and the oracle are computed exactly and rounded once or twice to floats.
+WITNESS_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Study:
+    """A spec and which of its claims to check.
+
+    Attributes:
+        spec: the hypernet.
+        group: ``grid`` or ``paper``, the part of the catalogue it belongs to.
+        label: what it is, in a few words, or ``""``.
+        quantities: the quantities to check; empty for all.
+        rules: keep only claims that witness one of these rules; empty for all.
+    """
+
+    spec: HypernetSpec
+    group: str = "grid"
+    label: str = ""
+    quantities: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+    def claims(self) -> tuple[Claim, ...]:
+        """The claims to check, in the catalogue's order."""
+        return tuple(
+            claim
+            for claim in claims_of(self.spec)
+            if (not self.quantities or claim.quantity in self.quantities)
+            and (not self.rules or set(self.rules) & set(claim.rules))
+        )
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Error rates of one check: alpha (false REFUTED), beta (false VERIFIED), p_inconclusive."""
+
+    alpha: float
+    beta: float
+    tolerance: float
+    p_inconclusive: float
+
+
+@dataclass
+class Outcome:
+    """A claim with its evidence.
+
+    Attributes:
+        claim: what was checked.
+        streams: evidence, a stream a part.
+        seconds: time spent measuring it.
+    """
+
+    claim: Claim
+    streams: tuple[EvidenceStream, ...]
+    seconds: float = 0.0
+    _open: set[int] = field(default_factory=set[int])
+
+    def __post_init__(self) -> None:
+        self._open = set(range(len(self.streams)))
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the formula and the oracle give the same prediction (True without a formula)."""
+        formula, oracle = self.claim.formula, self.claim.predicted
+        if formula is None:
+            return True
+        return math.isclose(formula, oracle, rel_tol=WITNESS_TOLERANCE, abs_tol=WITNESS_TOLERANCE)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """REFUTED if any part is (or the witnesses disagree), VERIFIED if all are."""
+        found = [stream.verdict for stream in self.streams]
+        if not self.agrees or Verdict.REFUTED in found:
+            return Verdict.REFUTED
+        if self._open:
+            return None
+        return Verdict.INCONCLUSIVE if Verdict.INCONCLUSIVE in found else Verdict.VERIFIED
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more has to be measured."""
+        refuted = any(stream.verdict == Verdict.REFUTED for stream in self.streams)
+        return refuted or not self._open
+
+    def feed(self, observation: Observation) -> None:
+        """Add one block to every part that has no verdict yet."""
+        start = time.perf_counter()
+        for n in sorted(self._open):
+            part, stream = self.claim.parts[n], self.streams[n]
+            S, nu = part.measure(observation)
+            _add(stream, S, nu)
+            if stream.verdict is not None:
+                self._open.discard(n)
+        self.seconds += time.perf_counter() - start
+
+    def value(self) -> float:
+        """The measured value, in the unit of the prediction."""
+        return self.claim.combine([_value(p, s, s.theta) for p, s in self._pairs()])
+
+    def interval(self) -> tuple[float, float]:
+        """Confidence sequence for the true value (the parts' ends, combined)."""
+        ends = [stream.interval() for stream in self.streams]
+        low = [_value(p, s, e[0]) for (p, s), e in zip(self._pairs(), ends, strict=True)]
+        high = [_value(p, s, e[1]) for (p, s), e in zip(self._pairs(), ends, strict=True)]
+        return self.claim.combine(low), self.claim.combine(high)
+
+    def _pairs(self) -> list[tuple[Part, EvidenceStream]]:
+        return list(zip(self.claim.parts, self.streams, strict=True))
+
+
+def _value(part: Part, stream: EvidenceStream, theta: float) -> float:
+    """theta times the prediction; what is predicted to be zero is its own measurement."""
+    return theta if isinstance(stream, ZeroEvidence) else theta * part.value
+
+
+def _add(stream: EvidenceStream, S: torch.Tensor, nu: torch.Tensor) -> None:
+    """Feed whole replicates, as many as fit under the cap; then look for the last time."""
+    left = stream.remaining
+    if left is not None and int(nu.sum()) > left:
+        fits = int((nu.cumsum(0) <= left).sum())
+        if fits:
+            stream.add(float(S[:fits].sum()), int(nu[:fits].sum()))
+        stream.finish()
+        return
+    if int(nu.sum()) or float(S.sum()):
+        stream.add(float(S.sum()), int(nu.sum()))
+
+
+def _slack(spec: HypernetSpec) -> int:
+    """Df that one replicate can bring at most: the cap must not cut a replicate in two."""
+    most = max(layer.n_weights for layer in spec.layers)
+    if spec.chunk is not None:
+        most = max(most, *(spec.chunk.count(layer) * spec.chunk.hidden for layer in spec.layers))
+    return max(most, spec.feature_dim, spec.bias_feature_dim)
+
+
+def stream_for(part: Part, claim: Claim, levels: Levels) -> EvidenceStream:
+    """The accumulator of one part: alpha and p_inconclusive shared among the claim's parts."""
+    share = len(claim.parts)
+    alpha, p_inconclusive = levels.alpha / share, levels.p_inconclusive / share
+    if part.kind == "zero":
+        return ZeroEvidence()
+    if part.kind == "proportion":
+        cap = proportion_cap(levels.tolerance, levels.beta, p_inconclusive) + _slack(claim.spec)
+        return ProportionEvidence(alpha, levels.beta, levels.tolerance, cap)
+    law = Law.EXACT if claim.law == EXACT else Law.SUBGAUSSIAN
+    cap = df_cap(levels.tolerance, levels.beta, p_inconclusive) + _slack(claim.spec)
+    return Evidence(alpha, levels.beta, levels.tolerance, law, cap)
+
+
+def run_study(
+    claims: Sequence[Claim],
+    root_seed: int,
+    levels: Levels,
+    device: torch.device,
+    dtype: torch.dtype,
+    draws: Mapping[str, Draw] | None = None,
+) -> list[Outcome]:
+    """Draw blocks until every claim has its verdict.
+
+    The blocks and the looks are fixed by the spec, so an outcome does not depend on which other
+    claims are checked with it.
+
+    Args:
+        claims: claims about one spec.
+        root_seed: the run's seed.
+        levels: error rates of each check.
+        device, dtype: of the sampled nets.
+        draws: another initialization than the library's (to plant defects).
+    """
+    spec = claims[0].spec
+    outcomes = [Outcome(c, tuple(stream_for(p, c, levels) for p in c.parts)) for c in claims]
+    chosen = plan(spec) if draws is None else draws
+    for block in blocks(spec, root_seed, device, dtype, chosen):
+        active = [outcome for outcome in outcomes if not outcome.done]
+        if not active:
+            break
+        start = time.perf_counter()
+        wanted = frozenset[str]().union(*(outcome.claim.gradients for outcome in active))
+        observation = Observation(block, tuple(wanted))
+        shared = (time.perf_counter() - start) / len(active)
+        for outcome in active:
+            outcome.feed(observation)
+            outcome.seconds += shared
+    return outcomes
