@@ -89,7 +89,7 @@ def run_command(
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or auto.")] = "auto",
     dtype: Annotated[
         str, typer.Option(metavar="NAME", help="float64, float32 or bfloat16.")
-    ] = "float64",
+    ] = "float32",
     workers: Annotated[
         str | None,
         typer.Option(metavar="N", help="Processes; the numbers do not depend on it."),
@@ -107,7 +107,7 @@ def run_command(
 
     typed = {
         "suite": suite,
-        "rules": rule,
+        "rule": rule,
         "tolerance": tolerance,
         "alpha": alpha,
         "seed": seed,
@@ -117,7 +117,7 @@ def run_command(
     }
     target = destination.check(out, force=force)
     with terminal.progress("starting") as show:
-        with _as_typed(typed, {"rules": "--rule"}):
+        with _as_typed(typed):
             settings = _settings(typed)
         run = _run(settings, show)
         show(1, 1, "writing the report", 0.0)
@@ -134,7 +134,7 @@ def _settings(typed: dict[str, Any]) -> RunSettings:
     workers = typed["workers"]
     return RunSettings(
         suite=typed["suite"],
-        rules=tuple(typed["rules"] or ()),
+        rules=tuple(typed["rule"] or ()),
         tolerance=_read("tolerance", typed["tolerance"], float, "a number such as 0.02"),
         alpha=_read("alpha", typed["alpha"], float, "a number such as 1e-6"),
         seed=_read("seed", typed["seed"], int, "an integer of at least 0"),
@@ -307,7 +307,7 @@ def _read(name: str, text: str, kind: type[Any], allowed: str) -> Any:
 
 
 @contextmanager
-def _as_typed(typed: dict[str, Any], spelled: dict[str, str]) -> Generator[None]:
+def _as_typed(typed: dict[str, Any], spelled: dict[str, str] | None = None) -> Generator[None]:
     """Retell a complaint about an argument as one about the option, with the value as typed.
 
     Args:
@@ -319,7 +319,7 @@ def _as_typed(typed: dict[str, Any], spelled: dict[str, str]) -> Generator[None]
     except BadArgument as error:
         if error.name not in typed:
             raise
-        option = spelled.get(error.name, f"--{error.name}")
+        option = (spelled or {}).get(error.name, f"--{error.name}")
         value = typed[error.name]
         if isinstance(value, list):  # of several rules, the one that is wrong
             value = error.value

@@ -2,15 +2,18 @@
 
 An :class:`Observation` is one block of R independent replicates of a spec. Its forward pass calls
 the same functions that :class:`hyperverify.nets.Hypernet` calls, through ``torch.func.vmap``; its
-gradients come from autograd. In streaming mode the output layers H are drawn one at a time, used
-and dropped, and drawn again (the same numbers) for their gradients.
+gradients come from autograd. Everything is drawn and computed when it is first asked for, and since
+every tensor has a generator of its own, what is left out changes nothing in what is not.
+
+In streaming mode the output layers H are drawn one at a time, used and dropped, and drawn again
+(the same numbers) for their gradients.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -44,30 +47,103 @@ def single_cotangent(spec: HypernetSpec, t: int) -> bool:
     return spec.kind == "conv" and (spec.layers[t].relu or spec.output != "own")
 
 
-@dataclass
 class LayerObservation:
-    """What one mainnet layer showed, R replicates at once; spatial positions are flattened.
+    """What one mainnet layer showed, R replicates at once.
 
     Attributes:
         h: features, shape (R, d_k); (R, chunks, d_k) under ``chunked``.
         g: bias features, shape (R, d_l), or None.
         W: shape (R, *weight_shape).
         b: shape (R, out_channels), or None.
-        x: shape (R, B, in_channels, positions).
-        z, y: shape (R, B, out_channels, output positions).
-        cotangent: what entered at y, or None.
-        grad: gradients by name (``GRADIENTS``), each of its tensor's shape; x, z flattened.
+        x: shape (R, B, in_channels, *size).
+        z, y: shape (R, B, out_channels, *output size).
+        cotangent: what enters at y, shape of y, or None where it comes from the layer above.
+        grad: gradients by name (``GRADIENTS``), each of its tensor's shape.
     """
 
-    h: Tensor
-    g: Tensor | None
-    W: Tensor
-    b: Tensor | None
-    x: Tensor
-    z: Tensor
-    y: Tensor
-    cotangent: Tensor | None
-    grad: dict[str, Tensor]
+    def __init__(self, whole: Observation, t: int) -> None:
+        self._whole = whole
+        self._spec = whole.spec
+        self._t = t
+        self._layer = whole.spec.layers[t]
+        self._group = whole.spec.output_group(t)
+
+    @cached_property
+    def h(self) -> Tensor:
+        if self._t and self._spec.embeddings == "one":
+            return self._whole.layers[0].h
+        inputs = self._whole.tensors("embeddings.", "trunk.", f"input_layers.{self._t}.")
+        with torch.no_grad():
+            h = _vmap(lambda ts: nets.features(self._spec, ts, self._t))(inputs)
+        return h.requires_grad_(self._whole.differentiable)
+
+    @cached_property
+    def g(self) -> Tensor | None:
+        if not self._layer.bias:
+            return None
+        first = next(t for t, layer in enumerate(self._spec.layers) if layer.bias)
+        if self._t > first and self._spec.embeddings == "one":
+            return self._whole.layers[first].g
+        inputs = self._whole.tensors("embeddings.", "trunk.", "bias_embeddings.", "bias_trunk.")
+        with torch.no_grad():
+            g = _vmap(lambda ts: nets.bias_features(self._spec, ts, self._t))(inputs)
+        # A leaf of its own, also where g = h: dL/dg stays apart from dL/dh.
+        return g.detach().clone().requires_grad_(self._whole.differentiable)
+
+    @cached_property
+    def W(self) -> Tensor:
+        whole, t = self._whole, self._t
+        ts = whole.leaves(f"output_layers.{self._group}.")
+        with torch.set_grad_enabled(whole.differentiable and not whole.streaming):
+            W = _vmap(lambda ts, h: nets.generate_weight(self._spec, ts, t, h))(ts, self.h)
+        return W.requires_grad_(whole.differentiable)
+
+    @cached_property
+    def b(self) -> Tensor | None:
+        g = self.g
+        if g is None:
+            return None
+        ts = self._whole.leaves(f"bias_layers.{self._group}.")
+        return _vmap(lambda ts, g: nets.generate_bias(self._spec, ts, self._t, g))(ts, g)
+
+    @cached_property
+    def x(self) -> Tensor:
+        spec, t = self._spec, self._t
+        if t and spec.flow == "chain":
+            return self._whole.layers[t - 1].y
+        shape = (spec.batch, self._layer.in_channels, *spec.sizes[t])
+        x = self._whole.block.standard(f"input.{t}", spec.input, *shape)
+        return x.requires_grad_(self._whole.differentiable)
+
+    @cached_property
+    def z(self) -> Tensor:
+        layer, b = self._layer, self.b
+        if b is None:
+            return _vmap(lambda W, x: nets.apply_layer(layer, W, None, x))(self.W, self.x)
+        return _vmap(lambda W, b, x: nets.apply_layer(layer, W, b, x))(self.W, b, self.x)
+
+    @cached_property
+    def y(self) -> Tensor:
+        return nets.activate(self._layer, self.z)
+
+    @cached_property
+    def cotangent(self) -> Tensor | None:
+        spec, t = self._spec, self._t
+        if spec.flow == "chain" and t < len(spec.layers) - 1:
+            return None
+        shape = (spec.batch, self._layer.out_channels, *spec.sizes[t + 1])
+        entering = self._whole.block.standard(f"cotangent.{t}", "normal", *shape)
+        if spec.flow == "layerwise" and single_cotangent(spec, t):
+            flat = entering.flatten(3)
+            at = centre(spec.sizes[t + 1])
+            only = torch.zeros_like(flat)
+            only[..., at] = flat[..., at]
+            entering = only.reshape(entering.shape)
+        return entering
+
+    @property
+    def grad(self) -> dict[str, Tensor]:
+        return self._whole.gradients_of(self._t)
 
 
 class Observation:
@@ -75,7 +151,7 @@ class Observation:
 
     Args:
         block: the replicates.
-        gradients: which gradients to take, of ``GRADIENTS``; the draws do not depend on it.
+        gradients: which gradients may be asked for, of ``GRADIENTS``.
         streaming: at most one H in memory; by default where a block's H are large.
     """
 
@@ -84,20 +160,27 @@ class Observation:
     ) -> None:
         self.block = block
         self.spec = block.spec
-        self.layers: list[LayerObservation] = []
+        self.kinds = tuple(kind for kind in GRADIENTS if kind in gradients)
+        self.differentiable = bool(self.kinds)
         if streaming is None:
-            entries = sum(
+            sizes = [
                 math.prod(draw.shape)
                 for name, draw in block.draws.items()
                 if name.startswith("output_layers.")
-            )
-            streaming = entries * block.replicates > STREAM_ABOVE
+            ]
+            streaming = sum(sizes) * block.replicates > STREAM_ABOVE
         self.streaming = streaming
         self.cache: dict[object, Any] = {}
         self._kept: dict[str, Tensor] = {}
-        self._forward()
-        if gradients:
-            self._backward(tuple(g for g in GRADIENTS if g in gradients))
+        self._gradients: dict[int, dict[str, Tensor]] = {}
+        self.layers = [LayerObservation(self, t) for t in range(len(self.spec.layers))]
+
+    def release(self) -> None:
+        """Let go of all tensors now; layers and observation refer to each other."""
+        self.layers.clear()
+        self.cache.clear()
+        self._kept.clear()
+        self._gradients.clear()
 
     # --- tensors of the hypernet ---------------------------------------------------------------
 
@@ -105,158 +188,96 @@ class Observation:
         """All tensors whose name starts with one of ``prefixes``, shape (R, ...)."""
         found: dict[str, Tensor] = {}
         for name in self.block.draws:
-            if name.startswith(prefixes):
-                if name not in self._kept:
-                    drawn = self.block.tensor(name)
-                    if self.streaming and name.startswith("output_layers."):
-                        found[name] = drawn
-                        continue
-                    self._kept[name] = drawn
+            if not name.startswith(prefixes):
+                continue
+            if name in self._kept:
                 found[name] = self._kept[name]
+                continue
+            found[name] = self.block.tensor(name)
+            if not (self.streaming and name.startswith("output_layers.")):
+                self._kept[name] = found[name]
         return found
 
-    def _features(self) -> tuple[list[Tensor], list[Tensor | None]]:
-        spec = self.spec
-        inputs = self.tensors("embeddings.", "trunk.", "input_layers.")
-        hs: list[Tensor] = []
-        for t in range(len(spec.layers)):
-            if spec.embeddings == "one" and t:
-                hs.append(hs[0])
-                continue
-            h = _vmap(lambda ts, t=t: nets.features(spec, ts, t))(inputs)
-            hs.append(h.detach().requires_grad_())
-        gs: list[Tensor | None] = []
-        inputs |= self.tensors("bias_embeddings.", "bias_trunk.")
-        first: Tensor | None = None
-        for t, layer in enumerate(spec.layers):
-            if not layer.bias:
-                gs.append(None)
-                continue
-            if first is None or spec.embeddings == "own":
-                g = _vmap(lambda ts, t=t: nets.bias_features(spec, ts, t))(inputs)
-                first = g.detach().requires_grad_()  # own leaf: dL/dg apart from dL/dh
-            gs.append(first)
-        return hs, gs
-
-    # --- forward -------------------------------------------------------------------------------
-
-    def _forward(self) -> None:
-        spec, block = self.spec, self.block
-        with torch.no_grad():
-            hs, gs = self._features()
-        x: Tensor | None = None
-        for t, layer in enumerate(spec.layers):
-            group = spec.output_group(t)
-            shape = (spec.batch, layer.in_channels, *spec.sizes[t])
-            if x is None or spec.flow == "layerwise":
-                x = block.standard(f"input.{t}", spec.input, *shape).requires_grad_()
-            ts = self._leaves(f"output_layers.{group}.")
-            g = gs[t]
-            b: Tensor | None = None
-            if g is not None:
-                tb = self._leaves(f"bias_layers.{group}.")
-                b = _vmap(lambda ts, g, t=t: nets.generate_bias(spec, ts, t, g))(tb, g)
-            with torch.set_grad_enabled(not self.streaming):
-                W = _vmap(lambda ts, h, t=t: nets.generate_weight(spec, ts, t, h))(ts, hs[t])
-            if self.streaming:
-                W = W.requires_grad_()
-            del ts
-            z = _apply(layer, W, b, x)
-            y = nets.activate(layer, z)
-            flat = (block.replicates, spec.batch, layer.out_channels, -1)
-            self.layers.append(
-                LayerObservation(
-                    h=hs[t],
-                    g=g,
-                    W=W,
-                    b=b,
-                    x=x,
-                    z=z,
-                    y=y,
-                    cotangent=self._cotangent(t, z, flat),
-                    grad={},
-                )
-            )
-            x = y
-
-    def _leaves(self, prefix: str) -> dict[str, Tensor]:
-        """Output-layer tensors as autograd leaves."""
+    def leaves(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors of an output layer, their weight an autograd leaf unless it is streamed."""
         found = self.tensors(prefix)
         for name, tensor in found.items():
             if name.endswith(".weight"):
-                tensor.requires_grad_(name in self._kept)
+                tensor.requires_grad_(self.differentiable and name in self._kept)
         return found
 
-    def _cotangent(self, t: int, z: Tensor, flat: tuple[int, ...]) -> Tensor | None:
-        spec = self.spec
-        if spec.flow == "chain" and t < len(spec.layers) - 1:
-            return None
-        entering = self.block.standard(f"cotangent.{t}", "normal", *z.shape[1:])
-        if spec.flow == "layerwise" and single_cotangent(spec, t):
-            only = torch.zeros_like(entering).reshape(flat)
-            at = centre(spec.sizes[t + 1])
-            only[..., at] = entering.reshape(flat)[..., at]
-            entering = only.reshape(z.shape)
-        return entering
+    # --- gradients -----------------------------------------------------------------------------
 
-    # --- backward ------------------------------------------------------------------------------
+    def gradients_of(self, t: int) -> dict[str, Tensor]:
+        """Gradients at layer ``t``: of the whole chain, or of its own cotangent."""
+        if t not in self._gradients:
+            spec = self.spec
+            alone = (
+                spec.flow == "layerwise" and spec.output != "shared" and spec.embeddings == "own"
+            )
+            self._backward([t] if alone else list(range(len(self.layers))))
+        return self._gradients[t]
 
-    def _backward(self, kinds: tuple[str, ...]) -> None:
-        first = [k for k in kinds if not (self.streaming and k in ("h", "H"))]
-        if self.streaming and {"h", "H"} & set(kinds) and "W" not in first:
+    def _backward(self, ts: list[int]) -> None:
+        first = [k for k in self.kinds if not (self.streaming and k in ("h", "H"))]
+        if self.streaming and {"h", "H"} & set(self.kinds) and "W" not in first:
             first.append("W")
         wanted: list[Tensor] = []
         places: list[tuple[int, str]] = []
-        for t, layer in enumerate(self.layers):
+        outputs: list[Tensor] = []
+        entering: list[Tensor] = []
+        for t in ts:
+            layer, cotangent = self.layers[t], self.layers[t].cotangent
+            if cotangent is not None:
+                outputs.append(layer.y)
+                entering.append(cotangent)
             for kind in first:
-                tensor = self._target(t, layer, kind)
+                tensor = self._target(t, kind)
                 if tensor is not None:
                     wanted.append(tensor)
                     places.append((t, kind))
-        outputs = [layer.y for layer in self.layers if layer.cotangent is not None]
-        entering = [layer.cotangent for layer in self.layers if layer.cotangent is not None]
+            self._gradients[t] = {}
         found = torch.autograd.grad(
             outputs, wanted, entering, allow_unused=True, materialize_grads=True
         )
         for (t, kind), gradient in zip(places, found, strict=True):
-            self.layers[t].grad[kind] = gradient
+            self._gradients[t][kind] = gradient
         if self.streaming:
-            self._backward_streamed(kinds)
+            self._backward_streamed(ts)
 
-    def _target(self, t: int, layer: LayerObservation, kind: str) -> Tensor | None:
+    def _target(self, t: int, kind: str) -> Tensor | None:
         group = self.spec.output_group(t)
         if kind == "H":
             return self._kept[f"output_layers.{group}.weight"]
         if kind == "G":
-            return None if layer.b is None else self._kept[f"bias_layers.{group}.weight"]
-        return cast("Tensor | None", getattr(layer, kind))
+            return self._kept.get(f"bias_layers.{group}.weight") if self._biased(t) else None
+        return cast("Tensor | None", getattr(self.layers[t], kind))
 
-    def _backward_streamed(self, kinds: tuple[str, ...]) -> None:
+    def _biased(self, t: int) -> bool:
+        return self.spec.layers[t].bias
+
+    def _backward_streamed(self, ts: list[int]) -> None:
         """dL/dH and dL/dh from dL/dW, one output layer at a time, H drawn anew."""
         spec = self.spec
-        wanted = [k for k in ("h", "H") if k in kinds]
+        wanted = [k for k in ("h", "H") if k in self.kinds]
         sums: dict[tuple[str, int], Tensor] = {}  # shared tensors gather every layer's part
-        for t, layer in enumerate(self.layers if wanted else ()):
-            group = spec.output_group(t)
-            ts = self.tensors(f"output_layers.{group}.")
-            weight = ts[f"output_layers.{group}.weight"].requires_grad_("H" in wanted)
-            W = _vmap(lambda ts, h, t=t: nets.generate_weight(spec, ts, t, h))(ts, layer.h)
+        for t in ts if wanted else ():
+            layer, group = self.layers[t], spec.output_group(t)
+            tensors = self.tensors(f"output_layers.{group}.")
+            weight = tensors[f"output_layers.{group}.weight"].requires_grad_("H" in wanted)
+            W = _vmap(lambda ts, h, t=t: nets.generate_weight(spec, ts, t, h))(tensors, layer.h)
             targets = [layer.h if k == "h" else weight for k in wanted]
-            found = torch.autograd.grad(W, targets, layer.grad["W"])
+            found = torch.autograd.grad(W, targets, self._gradients[t]["W"])
             for kind, part in zip(wanted, found, strict=True):
-                key = (kind, group if kind == "H" else id(layer.h))
+                key = self._shared_key(t, kind)
                 sums[key] = sums[key] + part if key in sums else part
-        for t, layer in enumerate(self.layers):
+        for t in ts:
             for kind in wanted:
-                key = (kind, spec.output_group(t) if kind == "H" else id(layer.h))
-                layer.grad[kind] = sums[key]
+                self._gradients[t][kind] = sums[self._shared_key(t, kind)]
+
+    def _shared_key(self, t: int, kind: str) -> tuple[str, int]:
+        return kind, self.spec.output_group(t) if kind == "H" else id(self.layers[t].h)
 
 
 def _vmap(function: Any) -> Any:
     return vmap(function)
-
-
-def _apply(layer: Any, W: Tensor, b: Tensor | None, x: Tensor) -> Tensor:
-    if b is None:
-        return _vmap(lambda W, x: nets.apply_layer(layer, W, None, x))(W, x)
-    return _vmap(lambda W, b, x: nets.apply_layer(layer, W, b, x))(W, b, x)

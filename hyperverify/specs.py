@@ -336,6 +336,11 @@ class HypernetSpec:
                 name, allowed = f"layers[{t + 1}].in_channels", f"layers[{t}].out_channels"
                 raise BadArgument(name, above.in_channels, f"{below.out_channels} ({allowed})")
         _ = self.sizes  # refuses kernels that do not fit
+        if self.batch > 1:
+            for t, (layer, size) in enumerate(zip(self.layers, self.sizes[1:], strict=False)):
+                if math.prod(size) > 1 or layer.groups > 1:
+                    where = f"1 where layers[{t}] has several positions or groups"
+                    raise BadArgument("batch", self.batch, where)
         if not self.has_biases and (self.bias_embedding or self.bias_trunk):
             raise BadArgument("bias_embedding", self.bias_embedding, "None without generated bias")
         if self.bias_trunk and self.bias_embedding is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, cast
@@ -49,10 +50,12 @@ __all__ = [
     "Witnesses",
     "canonical",
     "count",
+    "encode",
     "exit_status",
     "find_check",
     "json_schema",
     "overall",
+    "printable",
     "read_run",
     "run_from_json",
     "write_atomically",
@@ -68,6 +71,10 @@ _MODELS: Final[dict[str, type[Record]]] = {
     "counts": Counts,
     "pooled": Pooled,
 }
+_CONTROL: Final = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"
+    "\\ud800-\\udfff\\ufffe\\uffff]"
+)
 _EXIT: Final = {"VERIFIED": 0, "REFUTED": 1, "INCONCLUSIVE": 3}
 
 
@@ -180,6 +187,15 @@ def run_from_json(text: str, name: str = FILE_NAME) -> Run:
         return Run.model_validate(record)
     except ValidationError as error:
         raise HyperverifyError(f"{name}: {_first(error, record)}") from None
+
+
+def printable(text: str) -> str:
+    """The text with its control characters replaced by a visible sign.
+
+    Some are forbidden in XML or steer a terminal; others turn the direction of writing, with which
+    a line can be made to read as another.
+    """
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def json_schema() -> dict[str, Any]:

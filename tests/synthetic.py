@@ -45,7 +45,7 @@ _METHODS = {
     "harmonic": ("C.harmonic",),
     "M3": ("M3",),
 }
-_QUANTITIES = ("weights", "forward", "backward", "weight_gradient", "hypergradient")
+_QUANTITIES = ("weights", "forward", "backward", "dL/dW", "dL/dh")
 _DEPARTURE = (
     "With generated biases hyperfan-in halves the second moment of the gradients at every layer; "
     "the paper does not print this figure."
@@ -121,7 +121,7 @@ def synthetic_check(
         architecture=f"{tags['kind']} {'-'.join(map(str, widths))}, d_k = 32",
         tags=tags,
         claim="depth product" if quantity == "depth" else "conditional gain",
-        statement=f"Under {method} the second moment of the {quantity.replace('_', ' ')} of layer "
+        statement=f"Under {method} the second moment of the {quantity} of layer "
         f"{index % 4} is {predicted:.4g}, given the embedding.",
         latex_rule=_LATEX_RULE[rules[0]],
         latex_prediction=r"E\left[W^{2}\right] = \frac{2^{I_{\mathrm{ReLU}}}}{d_{j} r}"
@@ -147,7 +147,7 @@ def synthetic_check(
             f"the {quantity} is read before the activation",
         ),
         witnesses=Witnesses(
-            formula=None if quantity == "hypergradient" else predicted,
+            formula=None if quantity == "dL/dh" else predicted,
             oracle=predicted,
             measurement=measured,
         ),
@@ -199,7 +199,11 @@ def make_run(checks: list[Check], **changes: Any) -> Run:
         "seconds": 187.3,
         "counts": counts,
         "pooled": Pooled(
-            S=2.1e8, df=210_004_312, theta=0.99993, interval=(0.9991, 1.0008), note="exact laws only"
+            S=2.1e8,
+            df=210_004_312,
+            theta=0.99993,
+            interval=(0.9991, 1.0008),
+            note="exact laws only",
         ),
         "checks": checks,
     }
@@ -260,7 +264,7 @@ def hostile_run() -> Run:
                 "method": HOSTILE,
                 "quantity": "depth" if check.quantity == "depth" else HOSTILE,
                 "architecture": HOSTILE,
-                "tags": {**{key: HOSTILE for key in check.tags}, HOSTILE: HOSTILE},
+                "tags": {**dict.fromkeys(check.tags, HOSTILE), HOSTILE: HOSTILE},
                 "statement": HOSTILE,
                 "latex_rule": HOSTILE,
                 "latex_prediction": HOSTILE,
@@ -275,19 +279,14 @@ def hostile_run() -> Run:
         for number, check in enumerate(chosen.values())
     ]
     environment = Environment(
-        **{
-            name: HOSTILE
-            for name in (
-                "python",
-                "torch",
-                "numpy",
-                "scipy",
-                "platform",
-                "device_name",
-                "git_commit",
-                "constraints_sha256",
-            )
-        },
+        python=HOSTILE,
+        torch=HOSTILE,
+        numpy=HOSTILE,
+        scipy=HOSTILE,
+        platform=HOSTILE,
+        device_name=HOSTILE,
+        git_commit=HOSTILE,
+        constraints_sha256=HOSTILE,
         threads=1,
         workers=1,
         variables={HOSTILE: HOSTILE},

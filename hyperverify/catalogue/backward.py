@@ -81,8 +81,21 @@ def measure_gradient(o: Observation, t: int, tap: int, gradient: Tensor | None =
         gradient: dL/dW if it is not the one observed, shape (R, *weight_shape).
     """
     dW = o.layers[t].grad["W"] if gradient is None else gradient
+    if o.spec.batch > 1:
+        return _sample_cotangents(o, t, dW)
     dW = dW.reshape(*dW.shape[:3], -1)[..., tap]
     return scaled_squares(*rows(o, dW[..., None], gradient_variance(o, t, tap)))
+
+
+def _sample_cotangents(o: Observation, t: int, dW: Tensor) -> Pivot:
+    """A batch's dL/dW = Delta^T X, solved for the Delta of each sample: one normal each, or masked.
+
+    Specs with a batch have one position, so X holds every entry that W multiplies.
+    """
+    variance = entering_variance(o, t)[..., centre(o.spec.sizes[t + 1])]  # (R, B, out_channels)
+    X = patches(o, t, centre(o.spec.sizes[t + 1]))[:, :, 0]
+    solved = torch.linalg.pinv(X).transpose(1, 2) @ double(dW).flatten(2).transpose(1, 2)
+    return scaled_squares(torch.where(variance > 0, solved, 0.0), variance)
 
 
 def rows(o: Observation, values: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,7 +110,7 @@ def rows(o: Observation, values: Tensor, variance: Tensor) -> tuple[Tensor, Tens
         values: shape (R, out_channels, in_channels / groups, features); dL/dW has one feature.
         variance: of the squared norm over the features, (R, out_channels, in_channels / groups).
     """
-    if o.spec.batch == 1 and o.spec.kind == "linear":
+    if o.spec.kind == "linear":
         return double(values).flatten(2).norm(dim=-1), variance.sum(-1)
     return double(values[:, :, 0]).norm(dim=-1), variance[..., 0]
 

@@ -105,11 +105,15 @@ def _shrinking(spec: HypernetSpec, t: int) -> str | None:
 
 def measure_output_layer(o: Observation, t: int, tap: int) -> Pivot:
     """dL/dH at one tap, row by row: E[(dL/dW)^2] |h|^2 summed over the features."""
+    h, dH = o.layers[t].h, o.layers[t].grad["H"]
+    if o.spec.batch > 1:  # along h, dL/dH is dL/dW times |h|
+        along = torch.einsum("rnk,rk->rn", dH, h.detach() / h.detach().square().sum(-1)[:, None])
+        dW = along.reshape(along.shape[0], *o.spec.layers[t].weight_shape)
+        return backward.measure_gradient(o, t, tap, dW)
     variance = backward.gradient_variance(o, t, tap)
-    h2 = double(o.layers[t].h).square().sum(-1)
+    h2 = double(h).square().sum(-1)
     variance = moments.output_layer_gradient(variance, h2[:, None, None])
     layer = o.spec.layers[t]
-    dH = o.layers[t].grad["H"]
     shape = (dH.shape[0], layer.out_channels, layer.in_channels // layer.groups, -1, dH.shape[-1])
     values, variance = backward.rows(o, dH.reshape(shape)[..., tap, :], variance)
     return scaled_squares(values, variance)
@@ -128,12 +132,12 @@ def split_by_features(o: Observation, t: int) -> Tensor:
     ts = [n for n in range(len(o.layers)) if o.spec.output_group(n) == group]
     hs = torch.stack([double(o.layers[n].h) for n in ts], dim=1)  # (R, T, d_k)
     dual = torch.linalg.pinv(hs)[..., ts.index(t)]  # (R, d_k)
-    gradient = o.layers[t].grad["H"]
-    dH = double(gradient)
-    found = torch.einsum("rnk,rk->rn", dH, dual)
+    dH = o.layers[t].grad["H"]
+    found = double(torch.einsum("rnk,rk->rn", dH, dual.to(dH.dtype)))
     # a dead row's parts cancel only up to the rounding of the gradient's own dtype
-    rounding = 64 * torch.finfo(gradient.dtype).eps
-    scale = dH.flatten(1).abs().amax(-1) * dual.norm(dim=-1)
+    rounding = 64 * torch.finfo(dH.dtype).eps
+    low, high = (double(end) for end in torch.aminmax(dH.flatten(1), dim=-1))
+    scale = torch.maximum(high, -low) * dual.norm(dim=-1)
     found = torch.where(found.abs() <= rounding * scale[:, None], 0.0, found)
     return found.reshape(dH.shape[0], *o.spec.layers[t].weight_shape)
 

@@ -19,6 +19,16 @@ from hyperverify.specs import (
 
 METHODS = ("hyperfan-in", "hyperfan-out")
 
+# A feature's gradient shows d_k degrees of freedom for a whole draw of H, whatever its size; on
+# the large layers the scale of H is read from what shows many more.
+LARGE = 4_000
+LARGE_QUANTITIES = ("weights", "biases", "forward", "backward", "dL/dW", "dL/dH", "embedding")
+
+
+def _study(spec: HypernetSpec, label: str) -> Study:
+    large = max(layer.n_weights for layer in spec.layers) > LARGE
+    return Study(spec, "paper", label, LARGE_QUANTITIES if large else ())
+
 
 def _layer(
     layer: LayerSpec,
@@ -47,7 +57,7 @@ def mnist() -> Iterator[Study]:
         biases = n == 0
         for a, b, batch in ((784, 500, 32), (500, 10, 64)):
             spec = _layer(LayerSpec(a, b, bias=biases), method, "uniform", 50, batch)
-            yield Study(spec, "paper", f"MNIST hypernet, layer {a} to {b}")
+            yield _study(spec, f"MNIST hypernet, layer {a} to {b}")
         hidden = HypernetSpec(
             layers=(LayerSpec(500, 500, relu=biases, bias=biases),) * 4,
             embedding=EmbeddingSpec(50),
@@ -58,16 +68,7 @@ def mnist() -> Iterator[Study]:
             flow="layerwise",
             batch=16,
         )
-        yield Study(hidden, "paper", "MNIST hypernet, four layers 500 to 500 sharing H")
-        chain = HypernetSpec(
-            layers=(LayerSpec(500, 500),) * 4,
-            embedding=EmbeddingSpec(50),
-            method=method,
-            distribution="normal",
-            output="shared",
-        )
-        name = "MNIST hypernet, chain of four layers sharing H"
-        yield Study(chain, "paper", name, quantities=("forward",))
+        yield _study(hidden, "MNIST hypernet, four layers 500 to 500 sharing H")
 
 
 def continual() -> Iterator[Study]:
@@ -86,7 +87,7 @@ def continual() -> Iterator[Study]:
                 trunk=(TrunkLayerSpec(10, relu=True), TrunkLayerSpec(10, relu=True)),
                 embeddings="one",
             )
-            yield Study(spec, "paper", "continual-learning hypernet")
+            yield _study(spec, "continual-learning hypernet")
 
 
 def all_cnn() -> Iterator[Study]:
@@ -103,7 +104,7 @@ def all_cnn() -> Iterator[Study]:
                 chunk=ChunkSpec(96, 50),
                 flow="layerwise",
             )
-            yield Study(spec, "paper", f"All-CNN in chunks, {a} to {b} channels")
+            yield _study(spec, f"All-CNN in chunks, {a} to {b} channels")
 
 
 def mobilenet() -> Iterator[Study]:
@@ -137,7 +138,7 @@ def mobilenet() -> Iterator[Study]:
             spec = _layer(layer, method, distribution, 32, batch, size)
             kind = "depthwise" if layer.groups > 1 else "layer"
             label = f"MobileNet v1, {kind} {layer.in_channels} to {layer.out_channels}"
-            yield Study(spec, "paper", label)
+            yield _study(spec, label)
 
 
 def paper() -> Iterator[Study]:

@@ -210,4 +210,5 @@ def run_study(
         for outcome in active:
             outcome.feed(observation)
             outcome.seconds += shared
+        observation.release()
     return outcomes

@@ -11,20 +11,21 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 
 from markupsafe import Markup
 
 from hyperverify.report import words
-from hyperverify.report.maths import printable
-from hyperverify.store import Check
+from hyperverify.store import Check, printable
 
 MAX_PLOTS: Final = 8
 MAX_SERIES: Final = 6
-CLASSICAL: Final = "classical initializations"
-HYPERFAN: Final = "hyperfan initializations"
+CLASSICAL: Final = "classical"
+HYPERFAN: Final = "hyperfan"
 
 
 @dataclass(frozen=True)
@@ -122,17 +123,17 @@ class Plot:
 def depth_plots(checks: Iterable[Check]) -> tuple[Plot, ...]:
     """Log second moment against layer for the depth checks: lines predicted, bars measured.
 
-    For each setting (kind of layer, use of ReLU) a plot of the hyperfan methods beside one of the
+    For each setting (forward or backward, kind of layer, use of ReLU) a plot of the hyperfan methods beside one of the
     classical methods, at most eight plots, the fullest settings kept; in each plot one check for
     every method (and use of biases), at most six. Other depth checks stand in the list of checks.
     """
-    settings: dict[tuple[str, str], dict[str, dict[str, Check]]] = {}
+    settings: dict[tuple[str, str, str], dict[str, dict[str, Check]]] = {}
     for check in checks:
         if check.quantity != "depth" or len(cumulated(check)[0]) < 2:
             continue
         family = HYPERFAN if check.method.startswith("hyperfan") else CLASSICAL
         kind, relu = (str(check.tags.get(tag, "")) for tag in ("kind", "relu"))
-        families = settings.setdefault((kind, relu), {})
+        families = settings.setdefault((direction(check), kind, relu), {})
         label = f"{check.method}{', biases' if check.tags.get('bias') is True else ''}"
         families.setdefault(family, {}).setdefault(label, check)
     fullest = sorted(settings, key=lambda key: -sum(map(len, settings[key].values())))
@@ -149,6 +150,11 @@ def depth_plots(checks: Iterable[Check]) -> tuple[Plot, ...]:
     )
 
 
+def direction(check: Check) -> str:
+    """``backward`` for a depth check that passes its layers from the last to the first."""
+    return "backward" if check.parts[0].layer > check.parts[-1].layer else "forward"
+
+
 # Six hues told apart with every common colour blindness, each with its own dash and marker; the
 # sentinels become the page's colour variables.
 _SERIES: Final = ("#0a0001", "#0a0002", "#0a0003", "#0a0004", "#0a0005", "#0a0006")
@@ -157,12 +163,12 @@ _DASHES: Final = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 
 
-def _depth_plot(number: int, key: tuple[str, str, str], series: dict[str, Check]) -> Plot:
-    from matplotlib import rc_context  # noqa: PLC0415 - a second of import, for reports only
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    family, kind, relu = key
-    title = ", ".join(word for word in (family, kind, words.relu(relu)) if word)
+def _depth_plot(number: int, key: tuple[str, str, str, str], series: dict[str, Check]) -> Plot:
+    # Imported here, for it takes a second; as Any, for its stubs type the settings by name.
+    matplotlib: Any = import_module("matplotlib")
+    figures: Any = import_module("matplotlib.figure")
+    family, way, kind, relu = key
+    title = ", ".join(word for word in (family, way, kind, words.relu(relu)) if word)
     settings: dict[str, Any] = {
         "svg.hashsalt": "hyperverify",
         "svg.fonttype": "none",
@@ -178,8 +184,8 @@ def _depth_plot(number: int, key: tuple[str, str, str], series: dict[str, Check]
         "axes.unicode_minus": True,
     }
     sentences: list[str] = []
-    with rc_context(settings):
-        figure: Any = Figure(figsize=(5.4, 3.7), layout="constrained")
+    with matplotlib.rc_context(settings):
+        figure: Any = figures.Figure(figsize=(5.4, 3.7), layout="constrained")
         figure.patch.set_visible(False)
         axes: Any = figure.add_subplot()
         axes.patch.set_visible(False)
@@ -210,7 +216,7 @@ def _depth_plot(number: int, key: tuple[str, str, str], series: dict[str, Check]
             sentences.append(f"{label}: predicted {words.number(predicted[-1])} at the last layer")
         axes.set_xlim(-0.35, deepest + 0.35)
         axes.set_xticks(range(0, deepest + 1, max(1, deepest // 10)))
-        axes.set_xlabel("layer")
+        axes.set_xlabel("layers passed")
         axes.set_ylabel("log second moment")
         axes.margins(y=0.12)
         low_y, high_y = axes.get_ylim()
@@ -219,9 +225,11 @@ def _depth_plot(number: int, key: tuple[str, str, str], series: dict[str, Check]
             axes.set_ylim(middle - 1, middle + 1)
         figure.legend(frameon=False, fontsize=9, loc="outside upper left", ncols=3)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        with warnings.catch_warnings():  # a glyph that its font lacks: the browser has another
+            warnings.filterwarnings("ignore", message="Glyph ")
+            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     description = (
-        "Natural log of the second moment, relative to the input, against the layer; lines are "
+        "Natural log of the second moment against the number of layers passed; lines are "
         "predicted, bars are measured confidence intervals. " + "; ".join(sentences) + "."
     )
     return Plot(
@@ -233,13 +241,14 @@ def _depth_plot(number: int, key: tuple[str, str, str], series: dict[str, Check]
 
 
 def cumulated(check: Check) -> tuple[list[float], list[float], list[float]]:
-    """The predicted log second moment by layer, from 0 at the input, and the bounds measured.
+    """The predicted log second moment after each layer, from 0 at the start, and its bounds.
 
+    The parts stand in the order in which the layers are passed: backward, the last comes first.
     Bounds add up because a product's logarithm lies between the sums of its factors' bounds; a
     layer whose bound is not finite ends the lists.
     """
     predicted, low, high = [0.0], [0.0], [0.0]
-    for part in sorted(check.parts, key=lambda part: part.layer):
+    for part in check.parts:
         ends = (part.predicted, *part.interval)
         if not all(0 < end < math.inf for end in ends):
             break
@@ -276,7 +285,9 @@ def themed(svg: str, prefix: str) -> Markup:
     svg = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", svg)
     used = set(re.findall(r"#([^\")]+)", svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: m.group(0) if m.group(1) in used else "", svg)
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg)
+    svg = re.sub(
+        r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg
+    )
     for index, colour in enumerate(_SERIES, start=1):
         svg = svg.replace(colour, f"var(--s{index})")
     svg = svg.replace(_INK, "currentColor").replace(_GRID, "var(--line)")

@@ -15,17 +15,20 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
+from hyperverify.store import printable
+
 MAX_LENGTH: Final = 2000
 _MACROS: Final = re.compile(r"\\(def|newcommand|renewcommand|let|href|class|style)\b")
 _TAGS: Final = frozenset(
-    "math mrow mi mn mo mtext mspace mfrac msqrt mroot msub msup msubsup munder mover munderover "
-    "mtable mtr mtd mpadded mstyle mphantom menclose".split()
+    {"math", "mrow", "mi", "mn", "mo", "mtext", "mspace", "mfrac", "msqrt", "mroot"}
+    | {"msub", "msup", "msubsup", "munder", "mover", "munderover"}
+    | {"mtable", "mtr", "mtd", "mpadded", "mstyle", "mphantom", "menclose"}
 )
 _ATTRIBUTES: Final = frozenset(
-    "mathvariant fence stretchy form separator width height depth lspace rspace columnalign "
-    "accent accentunder displaystyle scriptlevel movablelimits linethickness minsize maxsize".split()
+    {"mathvariant", "fence", "stretchy", "form", "separator", "width", "height", "depth"}
+    | {"lspace", "rspace", "columnalign", "accent", "accentunder", "displaystyle", "scriptlevel"}
+    | {"movablelimits", "linethickness", "minsize", "maxsize"}
 )
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 @lru_cache(maxsize=4096)
@@ -44,20 +47,15 @@ def mathml(latex: str) -> Markup:
     if element is None:
         return Markup('<code class="tex">{}</code>').format(escape(printable(latex)))
     element.attrib.clear()
-    return Markup(ET.tostring(element, encoding="unicode"))  # noqa: S704 - checked tree, escaped text
-
-
-def printable(text: str) -> str:
-    """The text with control characters (not allowed in XML, or able to steer a terminal) shown."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    return Markup(ET.tostring(element, encoding="unicode"))  # noqa: S704 - a checked tree
 
 
 def _translate(latex: str) -> ET.Element | None:
-    from latex2mathml.converter import (  # noqa: PLC0415 - only a report needs it
+    from latex2mathml.converter import (  # only a report needs it
         convert_to_element,
     )
 
-    if len(latex) > MAX_LENGTH or _MACROS.search(latex) or _CONTROL.search(latex):
+    if len(latex) > MAX_LENGTH or _MACROS.search(latex) or printable(latex) != latex:
         return None
     try:
         root = convert_to_element(latex)

@@ -64,6 +64,7 @@
           check.hidden = !fits;
           inGroup += fits;
         }
+        if (!idle && inGroup) group.open = true;
         group.hidden = !inGroup && !(idle && !checks.length);
         inSection += inGroup;
       }

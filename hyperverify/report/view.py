@@ -284,8 +284,7 @@ def _departures(items: list[Item]) -> tuple[Departure, ...]:
 def _matrix(sections: tuple[Section, ...]) -> Matrix:
     keys = {_key(item.check) for s in sections for g in s.groups for item in g.everything}
     columns = tuple(
-        Column(*triple)
-        for triple in dict.fromkeys(key[:3] for key in sorted(keys, key=_rank))
+        Column(*triple) for triple in dict.fromkeys(key[:3] for key in sorted(keys, key=_rank))
     )
     rows: list[Row] = []
     for section in sections:
@@ -299,15 +298,15 @@ def _matrix(sections: tuple[Section, ...]) -> Matrix:
             )
             row = cells.setdefault(output, {})
             row.setdefault(Column(kind, relu, bias), []).append(chip)
-        for output in sorted(cells, key=lambda name: _place(_OUTPUTS, name)):
-            rows.append(
-                Row(
-                    rule=section.rule,
-                    section=section.number,
-                    output=output,
-                    cells=tuple(tuple(cells[output].get(column, ())) for column in columns),
-                )
+        rows.extend(
+            Row(
+                rule=section.rule,
+                section=section.number,
+                output=output,
+                cells=tuple(tuple(cells[output].get(column, ())) for column in columns),
             )
+            for output in sorted(cells, key=lambda name: _place(_OUTPUTS, name))
+        )
     return Matrix(
         columns=columns,
         kinds=_spans([column.kind for column in columns]),

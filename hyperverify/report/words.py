@@ -39,23 +39,24 @@ RULE_NAMES: Final = {
     "orthogonal": "orthonormal columns (Saxe et al.)",
 }
 QUANTITIES: Final = {
+    "embedding": "embedding, E[e²]",
+    "trunk": "hypernet features, E[h²]",
     "weights": "generated weights, E[W²]",
     "biases": "generated biases, E[b²]",
     "forward": "forward activations",
+    "active": "share of active units",
     "backward": "backward gradients",
-    "trunk": "hidden features of the hypernet, E[h²]",
-    "weight_gradient": "weight gradient, dL/dW",
-    "hypergradient": "hypernet gradient, dL/dh",
-    "output_gradient": "output-layer gradient, dL/dH",
-    "bias_hypergradient": "hypernet gradient of the biases, dL/dg",
-    "bias_output_gradient": "output-layer gradient of the biases, dL/dG",
+    "dL/dW": "weight gradient, dL/dW",
+    "dL/dh": "hypernet gradient, dL/dh",
+    "dL/dH": "output-layer gradient, dL/dH",
+    "dL/dg": "bias hypernet gradient, dL/dg",
+    "dL/dG": "bias output-layer gradient, dL/dG",
     "depth": "depth, mean log gain a layer",
 }
 LAWS: Final = {
-    "exact": "exact chi-square law",
-    "conservative": "conservative chi-square law (uniform draws)",
-    "zero": "exact zero: any other value refutes",
-    "proportion": "binomial law (share of active units)",
+    "exact": "exact",
+    "conservative": "conservative, for uniform draws",
+    "calibrated": "calibrated by simulation, not proven",
 }
 _RELU: Final = {"none": "no ReLU", "all": "ReLU", "mixed": "ReLU mixed"}
 
@@ -73,16 +74,25 @@ def number(value: float | None, digits: int = 4) -> str:
         return "not a number"
     if math.isinf(value):
         return "\N{INFINITY}" if value > 0 else "\N{MINUS SIGN}\N{INFINITY}"
-    if value == 0:
+    if not value:
         return "0"
     text = f"{value:.{digits - 1}e}"
     mantissa, exponent = text.split("e")
     power = int(exponent)
-    if -4 <= power < 7:  # noqa: SIM108 - two ways of writing, each worth its line
+    if -4 <= power < 7:
         text = f"{float(text):,.{max(digits - 1 - power, 0)}f}"
     else:
         text = f"{mantissa} × 10{str(power).translate(_SUPERSCRIPT)}"
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def short(value: float) -> str:
+    """A setting as someone typed it, so without trailing zeros: ``0.001``, ``10⁻⁶``."""
+    text = number(value, 3)
+    mantissa, times, power = text.partition(" × ")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return power if times and mantissa == "1" else mantissa + times + power
 
 
 def percent(fraction: float) -> str:
