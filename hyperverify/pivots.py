@@ -59,11 +59,27 @@ def innovations(gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         determined by the past), bool of shape (R, n). Each new row carries m degrees of freedom.
     """
     gram, targets = double(gram), double(targets)
-    count = gram.shape[1]
+    # Where every row is new, the causal factor is the plain Cholesky factor.
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    own = gram.diagonal(dim1=-2, dim2=-1)
+    left = factor.diagonal(dim1=-2, dim2=-1).square()
+    plain = (failed == 0) & ((own > 0) & (left > RANK_TOLERANCE * own)).all(-1)
+    squares = torch.zeros_like(own)
+    fresh = torch.ones_like(own, dtype=torch.bool)
+    if plain.any():
+        solved = torch.linalg.solve_triangular(factor[plain], targets[plain], upper=False)
+        squares[plain] = solved.square().sum(-1)
+    if not plain.all():
+        squares[~plain], fresh[~plain] = _row_by_row(gram[~plain], targets[~plain])
+    return squares, fresh
+
+
+def _row_by_row(gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`innovations` one row at a time, leaving out what the past determines."""
     lower = torch.zeros_like(gram)
     whitened = torch.zeros_like(targets)
     fresh = torch.zeros(gram.shape[:2], dtype=torch.bool, device=gram.device)
-    for n in range(count):
+    for n in range(gram.shape[1]):
         own = gram[:, n, n]
         for_n = lower[:, n, :n]
         left = own - for_n.square().sum(-1)
@@ -107,6 +123,32 @@ def least_squares(features: Tensor, targets: Tensor, variance: float) -> Pivot:
     return solved.square().sum((-2, -1)) / variance, rank * C.shape[-1]
 
 
+def row_basis(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """An orthonormal basis of the row space, where rows may be zero or depend on one another.
+
+    (A QR without pivoting is none: the arbitrary column that stands for a dependent row leaks into
+    the columns after it.)
+
+    Args:
+        rows: float64, shape (R, n, d).
+
+    Returns:
+        Shape (R, n, d), a dependent row's place being zero, and the rank, int64 of shape (R,).
+    """
+    basis = torch.zeros_like(rows)
+    rank = torch.zeros(rows.shape[0], dtype=torch.int64, device=rows.device)
+    for n in range(rows.shape[1]):
+        row = left = rows[:, n]
+        for _ in range(2):  # a second pass removes what rounding left in the first
+            known = torch.einsum("rmd,rd->rm", basis[:, :n], left)
+            left = left - torch.einsum("rmd,rm->rd", basis[:, :n], known)
+        size = left.norm(dim=-1)
+        new = size > RANK_TOLERANCE * row.norm(dim=-1)
+        basis[:, n] = torch.where(new[:, None], left / torch.where(new, size, 1.0)[:, None], 0.0)
+        rank += new
+    return basis, rank
+
+
 def off_directions(values: Tensor, directions: Tensor, variance: Tensor) -> Pivot:
     """|P v|^2 / variance, P the projector off ``directions``: what the forward pass cannot know.
 
@@ -117,14 +159,11 @@ def off_directions(values: Tensor, directions: Tensor, variance: Tensor) -> Pivo
     """
     v, D = double(values), double(directions)
     variance = double(variance)
-    q, r = torch.linalg.qr(D.transpose(1, 2))
-    diagonal = r.diagonal(dim1=-2, dim2=-1).abs()
-    new = diagonal > RANK_TOLERANCE * D.norm(dim=-1).clamp_min(torch.finfo(torch.float64).tiny)
-    q = q * new[:, None, :]
-    off = v - torch.einsum("rdn,rn->rd", q, torch.einsum("rdn,rd->rn", q, v))
+    basis, rank = row_basis(D)
+    off = v - torch.einsum("rnd,rn->rd", basis, torch.einsum("rnd,rd->rn", basis, v))
     live = variance > 0
     S = torch.where(live, off.square().sum(-1) / torch.where(live, variance, 1.0), 0.0)
-    return S, torch.where(live, v.shape[-1] - new.sum(-1), 0)
+    return S, torch.where(live, v.shape[-1] - rank, 0)
 
 
 def off_rows(gradients: Tensor, inputs: Tensor, deltas: Tensor, variance: Tensor) -> Pivot:
@@ -140,10 +179,9 @@ def off_rows(gradients: Tensor, inputs: Tensor, deltas: Tensor, variance: Tensor
         nu = (d_j - rank X) rank Delta.
     """
     X, delta = double(inputs), double(deltas)
-    q, _ = torch.linalg.qr(X.transpose(1, 2))
-    rank = torch.linalg.matrix_rank(X)
+    basis, rank = row_basis(X)
     G = double(gradients)
-    off = G - (G @ q) @ q.transpose(1, 2)
+    off = G - (G @ basis.transpose(1, 2)) @ basis
     gram = delta @ delta.transpose(1, 2) * double(variance)[:, None, None]
     squares, fresh = innovations(gram, off)
     return squares.sum(-1), fresh.sum(-1) * (X.shape[-1] - rank)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -43,6 +44,8 @@ METHODS = (
     "orthogonal",
 )
 MAX_ENTRIES = 2**31 - 1
+_SMALLEST = 1e-30  # size of a moment: float32 holds it, and its inverse
+_HUGE_EXPONENT = re.compile(r"[eE][+-]?[\d_]{4}")
 
 
 def _whole(name: str, value: object, least: int = 1) -> int:
@@ -69,11 +72,20 @@ def _rational(name: str, value: object, *, positive: bool) -> Fraction:
     allowed = "a finite rational number" + (" above 0" if positive else "")
     if isinstance(value, bool) or not isinstance(value, (int, float, str, Fraction)):
         raise BadArgument(name, value, allowed)
+    if isinstance(value, str) and _HUGE_EXPONENT.search(value):  # Fraction would write it out
+        raise BadArgument(name, value, f"{allowed}, an exponent of at most 3 digits")
     try:
         number = Fraction(value)
     except (ValueError, OverflowError, ZeroDivisionError):
         raise BadArgument(name, value, allowed) from None
     if positive and number <= 0:
+        raise BadArgument(name, value, allowed)
+    try:
+        size = abs(float(number))
+    except OverflowError:
+        size = math.inf
+    if number and not _SMALLEST <= size <= 1 / _SMALLEST:
+        allowed += f", in size from {_SMALLEST:g} to {1 / _SMALLEST:g}"
         raise BadArgument(name, value, allowed)
     return number
 
@@ -122,9 +134,8 @@ class LayerSpec:
     bias: bool = False
 
     def __post_init__(self) -> None:
-        _whole("in_channels", self.in_channels)
-        _whole("out_channels", self.out_channels)
-        _whole("groups", self.groups)
+        for name in ("in_channels", "out_channels", "groups"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
         kernel = _whole_tuple("kernel", self.kernel, 1)
         if len(kernel) not in (0, 1, 2):
             raise BadArgument("kernel", self.kernel, "() for a linear layer, or 1 or 2 numbers")
@@ -199,7 +210,7 @@ class EmbeddingSpec:
     mean: Fraction = Fraction(0)
 
     def __post_init__(self) -> None:
-        _whole("embedding dim", self.dim)
+        object.__setattr__(self, "dim", _whole("embedding dim", self.dim))
         _choice("embedding distribution", self.distribution, EMBEDDING_DISTRIBUTIONS)
         second = _rational("second_moment", self.second_moment, positive=True)
         mean = _rational("mean", self.mean, positive=False)
@@ -224,7 +235,7 @@ class TrunkLayerSpec:
     relu: bool = False
 
     def __post_init__(self) -> None:
-        _whole("trunk width", self.width)
+        object.__setattr__(self, "width", _whole("trunk width", self.width))
         _flag("trunk relu", self.relu)
 
 
@@ -241,8 +252,8 @@ class ChunkSpec:
     hidden: int
 
     def __post_init__(self) -> None:
-        _whole("chunk size", self.size)
-        _whole("chunk hidden", self.hidden)
+        object.__setattr__(self, "size", _whole("chunk size", self.size))
+        object.__setattr__(self, "hidden", _whole("chunk hidden", self.hidden))
 
     def branch(self, layer: LayerSpec) -> str:
         """``i`` if K divides out_channels, else ``j`` if K divides in_channels (Eq. 6).
@@ -278,7 +289,7 @@ class HypernetSpec:
         bias_embedding, bias_trunk: the same for generated biases; without a bias_embedding the
             biases are generated from the features h that generate W.
         output: ``own`` (an output layer for each mainnet layer), ``shared`` (one for all layers
-            with the same shape of W, Appendix A.1), ``chunked`` (Appendix A.2).
+            with the same shape of W, groups and bias, Appendix A.1), ``chunked`` (Appendix A.2).
         embeddings: ``own`` (one draw a mainnet layer) or ``one`` (the same for all).
         chunk: set if and only if output is ``chunked``.
         sigma2: the chosen variance of method ``small`` (M2).
@@ -315,13 +326,16 @@ class HypernetSpec:
             value = getattr(self, name)
             if not isinstance(value, kind) and not (value is None and name != "embedding"):
                 raise BadArgument(name, value, "an EmbeddingSpec")
+        if self.chunk is not None and not isinstance(cast(object, self.chunk), ChunkSpec):
+            raise BadArgument("chunk", self.chunk, "a ChunkSpec or None")
         _choice("method", self.method, METHODS)
         _choice("distribution", self.distribution, DISTRIBUTIONS)
         _choice("output", self.output, OUTPUTS)
         _choice("embeddings", self.embeddings, EMBEDDING_SHARING)
         _choice("input", self.input, INPUTS)
         _choice("flow", self.flow, FLOWS)
-        if _whole("batch", self.batch) > 1 and self.flow != "layerwise":
+        object.__setattr__(self, "batch", _whole("batch", self.batch))
+        if self.batch > 1 and self.flow != "layerwise":
             raise BadArgument("batch", self.batch, "1 unless flow is layerwise")
         self._check_mainnet()
         self._check_method()
@@ -341,7 +355,7 @@ class HypernetSpec:
                 if math.prod(size) > 1 or layer.groups > 1:
                     where = f"1 where layers[{t}] has several positions or groups"
                     raise BadArgument("batch", self.batch, where)
-        if not self.has_biases and (self.bias_embedding or self.bias_trunk):
+        if not self.has_biases and self.bias_embedding:
             raise BadArgument("bias_embedding", self.bias_embedding, "None without generated bias")
         if self.bias_trunk and self.bias_embedding is None:
             raise BadArgument("bias_trunk", self.bias_trunk, "() without a bias_embedding")
@@ -356,8 +370,10 @@ class HypernetSpec:
         if (self.method == "M4") != (self.embedding.distribution == "constant"):
             allowed = "constant with method M4, and only there"
             raise BadArgument("embedding distribution", self.embedding.distribution, allowed)
-        if self.method == "M4" and (self.trunk or self.embeddings == "one"):
-            raise BadArgument("trunk", self.trunk, "() and own embeddings under method M4")
+        if self.method == "M4" and self.trunk:
+            raise BadArgument("trunk", self.trunk, "() under method M4")
+        if self.method == "M4" and self.embeddings == "one":
+            raise BadArgument("embeddings", self.embeddings, "own under method M4")
         if self.method == "orthogonal":
             if self.distribution != "normal":
                 allowed = "normal under method orthogonal (the QR of a normal matrix)"
@@ -426,10 +442,15 @@ class HypernetSpec:
             return t
         if self.output == "chunked":
             return 0
-        shape, bias = self.layers[t].weight_shape, self.layers[t].bias
+        alike = self.layers[t]
         for first, layer in enumerate(self.layers):
-            if layer.weight_shape == shape and layer.bias == bias:
-                if layer.relu != self.layers[t].relu and self.method != "small":
+            # With other groups the same shape of W has another fan-out.
+            if (layer.weight_shape, layer.groups, layer.bias) == (
+                alike.weight_shape,
+                alike.groups,
+                alike.bias,
+            ):
+                if layer.relu != alike.relu and self.method != "small":
                     raise BadArgument("relu", layer.relu, "the same in layers that share H")
                 return first
         return t

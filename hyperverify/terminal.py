@@ -65,7 +65,7 @@ def progress(label: str) -> Generator[Show]:
     """
     console = Console(stderr=True)
     if not sys.stderr.isatty() or console.is_dumb_terminal:
-        yield lambda *_: None
+        yield _say_nothing
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
@@ -87,6 +87,10 @@ def progress(label: str) -> Generator[Show]:
             bar.update(task, completed=done, total=total or None, description=label, left=left)
 
         yield show
+
+
+def _say_nothing(done: int, total: int, label: str, seconds_left: float | None) -> None:
+    del done, total, label, seconds_left
 
 
 def _duration(seconds: float) -> str:

@@ -88,6 +88,8 @@ def _template() -> Template:
         setting=words.setting,
         relu=words.relu,
         mathml=mathml,
+        chance=words.chance,
+        direction=figures.direction,
         strip=figures.strip,
         funnel=figures.funnel,
     )

@@ -61,7 +61,7 @@ def strip(check: Check) -> Strip:
         measured=None if math.isnan(measured) else place(measured),
         left=words.offset(-half, 3),
         right=words.offset(half, 3),
-        words=f"Measured {words.deviation(check)} from the prediction, interval "
+        words=f"Measured against predicted: {words.deviation(check)}, interval "
         f"{words.offset(low)} to {words.offset(high)}, tolerance ±{words.percent(check.tolerance)}.",
     )
 

@@ -146,7 +146,8 @@ class Departure:
     """A sentence on how the truth departs from the paper, and the checks that show it."""
 
     sentence: str
-    items: tuple[Item, ...]
+    shown: tuple[Item, ...]
+    more: int
     verdict: str
     tally: str
 
@@ -270,15 +271,25 @@ def _departures(items: list[Item]) -> tuple[Departure, ...]:
     for item in items:
         if item.check.departure:
             found.setdefault(item.check.departure, []).append(item)
-    return tuple(
-        Departure(
-            sentence=sentence,
-            items=tuple(members),
-            verdict=worst(item.check.verdict for item in members),
-            tally=tally(item.check for item in members),
+    made: list[Departure] = []
+    for sentence, members in found.items():
+        # One link for every quantity and method, at most four, the bad news first.
+        members.sort(key=lambda item: -_SEVERITY[item.check.verdict])
+        distinct: dict[tuple[str, str], Item] = {}
+        for item in members:
+            distinct.setdefault((item.check.quantity, item.check.method), item)
+        shown = tuple(distinct.values())[:4]
+        checks = [item.check for item in members]
+        made.append(
+            Departure(
+                sentence=sentence,
+                shown=shown,
+                more=len(members) - len(shown),
+                verdict=worst(check.verdict for check in checks),
+                tally=tally(checks),
+            )
         )
-        for sentence, members in found.items()
-    )
+    return tuple(made)
 
 
 def _matrix(sections: tuple[Section, ...]) -> Matrix:

@@ -116,13 +116,18 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 def log_ratio(check: Check, value: float) -> float:
     """log(value / predicted), the report's one scale; for ``"depth"`` values are logs already.
 
-    NaN where the ratio means nothing (a prediction of 0, a value that is not finite).
+    NaN where the ratio means nothing. Against a prediction of exactly 0, the value 0 agrees and any
+    other is infinitely far.
     """
     if check.quantity == "depth":
         return value - check.predicted
     if check.predicted > 0 and value > 0:
         return math.log(value) - math.log(check.predicted)
-    return -math.inf if check.predicted > 0 and value == 0 else math.nan
+    if check.predicted > 0 and value == 0:
+        return -math.inf
+    if check.predicted == 0 and not math.isnan(value):  # the zero law: 0 agrees, all else does not
+        return math.copysign(math.inf, value) if value else 0.0
+    return math.nan
 
 
 def deviation(check: Check) -> str:
