@@ -1,5 +1,60 @@
-"""hyperverify: does this hypernetwork generate weights of the right scale? Three witnesses answer."""
+"""hyperverify: does this hypernetwork generate weights of the right scale? Three witnesses answer.
+
+Names are loaded when they are first used, so that importing the package costs no import of torch.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hyperverify.formulas import variance
+    from hyperverify.init import init_hypernet_
+    from hyperverify.nets import Hypernet
+    from hyperverify.runner import RunSettings, run
+    from hyperverify.specs import (
+        ChunkSpec,
+        EmbeddingSpec,
+        HypernetSpec,
+        LayerSpec,
+        TrunkLayerSpec,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "ChunkSpec",
+    "EmbeddingSpec",
+    "Hypernet",
+    "HypernetSpec",
+    "LayerSpec",
+    "RunSettings",
+    "TrunkLayerSpec",
+    "init_hypernet_",
+    "run",
+    "variance",
+]
+
+_HOMES = {
+    "ChunkSpec": "specs",
+    "EmbeddingSpec": "specs",
+    "Hypernet": "nets",
+    "HypernetSpec": "specs",
+    "LayerSpec": "specs",
+    "RunSettings": "runner",
+    "TrunkLayerSpec": "specs",
+    "init_hypernet_": "init",
+    "run": "runner",
+    "variance": "formulas",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.func import vmap  # pyright: ignore[reportPrivateImportUsage]
 
 from hyperverify import nets
+from hyperverify.pivots import rank_tolerance
 from hyperverify.sampling import Block
 from hyperverify.specs import HypernetSpec
 
@@ -174,6 +175,11 @@ class Observation:
         self._kept: dict[str, Tensor] = {}
         self._gradients: dict[int, dict[str, Tensor]] = {}
         self.layers = [LayerObservation(self, t) for t in range(len(self.spec.layers))]
+
+    @cached_property
+    def rank_tolerance(self) -> float:
+        """How dependent rows may be before the block's dtype drowns what is left of them."""
+        return rank_tolerance(self.block.dtype)
 
     def release(self) -> None:
         """Let go of all tensors now; layers and observation refer to each other."""

@@ -18,6 +18,15 @@ Pivot = tuple[Tensor, Tensor]
 RANK_TOLERANCE = 1e-8
 
 
+def rank_tolerance(dtype: torch.dtype) -> float:
+    """Least share of its own variance that a direction must have left to be looked at.
+
+    What was computed in ``dtype`` carries rounding of relative size eps; divided by the root of
+    the share, it must stay small (1% of a standard deviation).
+    """
+    return max(RANK_TOLERANCE, 1e4 * torch.finfo(dtype).eps ** 2)
+
+
 def double(tensor: Tensor) -> Tensor:
     """Detached float64 copy (or view)."""
     return tensor.detach().to(torch.float64)
@@ -43,7 +52,9 @@ def scaled_squares(values: Tensor, variance: Tensor) -> Pivot:
     return S, live.sum(-1)
 
 
-def innovations(gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def innovations(
+    gram: Tensor, targets: Tensor, tolerance: float = RANK_TOLERANCE
+) -> tuple[Tensor, Tensor]:
     """Rows of correlated normal observations, each made independent of the rows before it.
 
     Row n of ``targets`` has, in each of its m independent columns, the covariance ``gram`` with
@@ -53,6 +64,7 @@ def innovations(gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         gram: predicted covariance, shape (R, n, n).
         targets: shape (R, n, m).
+        tolerance: see :func:`rank_tolerance`.
 
     Returns:
         Squared innovations over their variance, shape (R, n), and whether each row is new (not
@@ -63,18 +75,18 @@ def innovations(gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     factor, failed = torch.linalg.cholesky_ex(gram)
     own = gram.diagonal(dim1=-2, dim2=-1)
     left = factor.diagonal(dim1=-2, dim2=-1).square()
-    plain = (failed == 0) & ((own > 0) & (left > RANK_TOLERANCE * own)).all(-1)
+    plain = (failed == 0) & ((own > 0) & (left > tolerance * own)).all(-1)
     squares = torch.zeros_like(own)
     fresh = torch.ones_like(own, dtype=torch.bool)
     if plain.any():
         solved = torch.linalg.solve_triangular(factor[plain], targets[plain], upper=False)
         squares[plain] = solved.square().sum(-1)
     if not plain.all():
-        squares[~plain], fresh[~plain] = _row_by_row(gram[~plain], targets[~plain])
+        squares[~plain], fresh[~plain] = _row_by_row(gram[~plain], targets[~plain], tolerance)
     return squares, fresh
 
 
-def _row_by_row(gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _row_by_row(gram: Tensor, targets: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     """:func:`innovations` one row at a time, leaving out what the past determines."""
     lower = torch.zeros_like(gram)
     whitened = torch.zeros_like(targets)
@@ -83,7 +95,7 @@ def _row_by_row(gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         own = gram[:, n, n]
         for_n = lower[:, n, :n]
         left = own - for_n.square().sum(-1)
-        new = (own > 0) & (left > RANK_TOLERANCE * own)
+        new = (own > 0) & (left > tolerance * own)
         pivot = torch.where(new, left, 1.0).sqrt()
         residual = targets[:, n] - torch.einsum("rm,rmk->rk", for_n, whitened[:, :n])
         whitened[:, n] = torch.where(new[:, None], residual / pivot[:, None], 0.0)
@@ -95,58 +107,37 @@ def _row_by_row(gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return whitened.square().sum(-1), fresh
 
 
-def whitened_squares(gram: Tensor, targets: Tensor) -> Pivot:
+def whitened_squares(gram: Tensor, targets: Tensor, tolerance: float = RANK_TOLERANCE) -> Pivot:
     """S = sum over columns of t^T gram^+ t, nu = columns times rank: a batch of inputs at once.
 
     Args:
         gram: predicted covariance of the rows, shape (R, n, n).
         targets: shape (R, n, m), m independent columns.
+        tolerance: see :func:`rank_tolerance`.
     """
-    squares, fresh = innovations(gram, targets)
+    squares, fresh = innovations(gram, targets, tolerance)
     return squares.sum(-1), fresh.sum(-1) * targets.shape[-1]
 
 
-def least_squares(features: Tensor, targets: Tensor, variance: float) -> Pivot:
+def least_squares(
+    features: Tensor, targets: Tensor, variance: float, tolerance: float = RANK_TOLERANCE
+) -> Pivot:
     """|A^+ C|^2 / variance for C = A H^T: what a shared H shows through known features.
 
     Args:
         features: A, shape (R, M, d_k).
         targets: C, shape (R, M, m).
         variance: predicted Var(H).
+        tolerance: see :func:`rank_tolerance`; directions in which A is weaker are left out.
 
     Returns:
-        nu = m rank(A).
+        nu = m times the directions kept.
     """
     A, C = double(features), double(targets)
-    solved = torch.linalg.pinv(A) @ C
-    rank = torch.linalg.matrix_rank(A)
-    return solved.square().sum((-2, -1)) / variance, rank * C.shape[-1]
-
-
-def row_basis(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """An orthonormal basis of the row space, where rows may be zero or depend on one another.
-
-    (A QR without pivoting is none: the arbitrary column that stands for a dependent row leaks into
-    the columns after it.)
-
-    Args:
-        rows: float64, shape (R, n, d).
-
-    Returns:
-        Shape (R, n, d), a dependent row's place being zero, and the rank, int64 of shape (R,).
-    """
-    basis = torch.zeros_like(rows)
-    rank = torch.zeros(rows.shape[0], dtype=torch.int64, device=rows.device)
-    for n in range(rows.shape[1]):
-        row = left = rows[:, n]
-        for _ in range(2):  # a second pass removes what rounding left in the first
-            known = torch.einsum("rmd,rd->rm", basis[:, :n], left)
-            left = left - torch.einsum("rmd,rm->rd", basis[:, :n], known)
-        size = left.norm(dim=-1)
-        new = size > RANK_TOLERANCE * row.norm(dim=-1)
-        basis[:, n] = torch.where(new[:, None], left / torch.where(new, size, 1.0)[:, None], 0.0)
-        rank += new
-    return basis, rank
+    left, sizes, _ = torch.linalg.svd(A, full_matrices=False)
+    kept = sizes.square() > tolerance * sizes.square().amax(-1, keepdim=True)
+    squares = (left.transpose(1, 2) @ C).square().sum(-1) / torch.where(kept, sizes, 1.0).square()
+    return torch.where(kept, squares, 0.0).sum(-1) / variance, kept.sum(-1) * C.shape[-1]
 
 
 def off_directions(values: Tensor, directions: Tensor, variance: Tensor) -> Pivot:
@@ -166,7 +157,13 @@ def off_directions(values: Tensor, directions: Tensor, variance: Tensor) -> Pivo
     return S, torch.where(live, v.shape[-1] - rank, 0)
 
 
-def off_rows(gradients: Tensor, inputs: Tensor, deltas: Tensor, variance: Tensor) -> Pivot:
+def off_rows(
+    gradients: Tensor,
+    inputs: Tensor,
+    deltas: Tensor,
+    variance: Tensor,
+    tolerance: float = RANK_TOLERANCE,
+) -> Pivot:
     """A batch's backward pivot under any activation: off the row space of X, whitened by Delta.
 
     Args:
@@ -174,6 +171,7 @@ def off_rows(gradients: Tensor, inputs: Tensor, deltas: Tensor, variance: Tensor
         inputs: X, shape (R, B, d_j), B < d_j.
         deltas: Delta, shape (R, B, d_i).
         variance: predicted variance of the entries of W given h, shape (R,).
+        tolerance: see :func:`rank_tolerance`.
 
     Returns:
         nu = (d_j - rank X) rank Delta.
@@ -183,5 +181,5 @@ def off_rows(gradients: Tensor, inputs: Tensor, deltas: Tensor, variance: Tensor
     G = double(gradients)
     off = G - (G @ basis.transpose(1, 2)) @ basis
     gram = delta @ delta.transpose(1, 2) * double(variance)[:, None, None]
-    squares, fresh = innovations(gram, off)
+    squares, fresh = innovations(gram, off, tolerance)
     return squares.sum(-1), fresh.sum(-1) * (X.shape[-1] - rank)

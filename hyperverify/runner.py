@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import platform
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -267,7 +270,7 @@ def _executed(
         finally:
             torch.set_num_threads(threads)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare)
     try:
         futures = {pool.submit(execute, chosen[n], settings, levels): n for n in order}
         waiting: Iterable[Future[list[Result]]] = futures
@@ -275,12 +278,23 @@ def _executed(
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield futures[future], future.result()
+    except BrokenProcessPool:
+        raise HyperverifyError(
+            f"one of {workers} worker processes was killed, perhaps for want of memory; "
+            "allowed: fewer workers"
+        ) from None
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.terminate()  # what is left of the run is of no use
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_thread() -> None:
+def _prepare() -> None:
+    """In a worker: one thread, and Ctrl-C is the parent's to answer."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _pooled(

@@ -122,7 +122,7 @@ def synthetic_check(
         tags=tags,
         claim="depth product" if quantity == "depth" else "conditional gain",
         statement=f"Under {method} the second moment of the {quantity} of layer "
-        f"{index % 4} is {predicted:.4g}, given the embedding.",
+        f"{index % 4 + 1} is {predicted:.4g}, given the embedding.",
         latex_rule=_LATEX_RULE[rules[0]],
         latex_prediction=r"E\left[W^{2}\right] = \frac{2^{I_{\mathrm{ReLU}}}}{d_{j} r}"
         if quantity == "weights"

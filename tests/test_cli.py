@@ -546,10 +546,10 @@ def test_the_installed_command_runs_replays_and_reports(tmp_path: Path) -> None:
             check=False,
         )
 
-    first = start("run", "--suite", "quick", "--rule", "T1.in.H", "--seed", "7", "--out", str(out))
+    first = start("run", "--suite", "quick", "--rule", "T1.out.G", "--seed", "7", "--out", str(out))
     assert (first.returncode, first.stderr) == (0, "")
     run = read_run(out)
-    assert all("T1.in.H" in check.rules for check in run.checks)
+    assert all("T1.out.G" in check.rules for check in run.checks)
     again = start("replay", str(out), run.checks[0].id)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "The same, digit for digit." in again.stdout

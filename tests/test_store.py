@@ -123,7 +123,7 @@ ALTERED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
     "interval without its prediction": (
         ("checks", 1, "interval"),
         [8, 9],
-        "the verdict is VERIFIED but the prediction 0.01562 is outside the interval [8, 9]",
+        "the verdict is VERIFIED but the prediction 0.015625 is outside the interval [8, 9]",
     ),
     "verified without a measurement": (
         ("checks", 1, "measured"),
@@ -176,28 +176,27 @@ def test_a_missing_key_is_named(small: Run, tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda text: "", "is empty; allowed: the JSON of a run"),
-        (lambda text: text[: len(text) // 2], "is cut off (line "),
-        (lambda text: text[:-3], "is cut off (line "),
-        (lambda text: text.replace("{", "<", 1), "is not JSON (line 1, column 1: "),
-        (lambda text: "[" * 100_000, "is not JSON ("),
-        (lambda text: "[1]", "holds a list; allowed: a JSON object"),
-        (
-            lambda text: text.replace('"seconds": ', '"seconds": NaN, "x": ', 1),
-            'NaN without quotation marks; allowed: the string "NaN"',
-        ),
-        (
-            lambda text: text.replace('"alpha": ', '"alpha": 0.5, "alpha": ', 1),
-            "the key 'alpha' stands twice in one object",
-        ),
-    ],
-)  # fmt: skip
-def test_what_is_no_run_at_all(
-    small: Run, tmp_path: Path, spoil: Callable[[str], str], message: str
-) -> None:
+SPOILED: dict[str, tuple[Callable[[str], str], str]] = {
+    "empty": (lambda text: "", "is empty; allowed: the JSON of a run"),
+    "half": (lambda text: text[: len(text) // 2], "is cut off (line "),
+    "all but the end": (lambda text: text[:-3], "is cut off (line "),
+    "no JSON": (lambda text: text.replace("{", "<", 1), "is not JSON (line 1, column 1: "),
+    "too deep": (lambda text: "[" * 100_000, "is not JSON ("),
+    "a list": (lambda text: "[1]", "holds a list; allowed: a JSON object"),
+    "a bare NaN": (
+        lambda text: text.replace('"seconds": ', '"seconds": NaN, "x": ', 1),
+        'NaN without quotation marks; allowed: the string "NaN"',
+    ),
+    "a key twice": (
+        lambda text: text.replace('"alpha": ', '"alpha": 0.5, "alpha": ', 1),
+        "the key 'alpha' stands twice in one object",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_what_is_no_run_at_all(small: Run, tmp_path: Path, name: str) -> None:
+    spoil, message = SPOILED[name]
     path = write_run(small, tmp_path)
     path.write_text(spoil(path.read_text()))
     with pytest.raises(HyperverifyError) as caught:
@@ -213,20 +212,23 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(HyperverifyError, match="does not exist; allowed: a run.json or the folder"):
+    with pytest.raises(
+        HyperverifyError, match=r"does not exist; allowed: a run\.json or the folder"
+    ):
         read_run(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(
-    small: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     path = write_run(small, tmp_path)
     before = path.read_bytes()
 
-    def full(descriptor: int) -> None:
+    def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr(store.os if step == "fsync" else Path, step, full)
     with pytest.raises(HyperverifyError, match="cannot be written: No space left on device"):
         write_run(synthetic_run(3), tmp_path)
     assert path.read_bytes() == before

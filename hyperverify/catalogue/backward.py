@@ -48,7 +48,9 @@ def measure(o: Observation, t: int, position: int) -> Pivot:
     deltas = dz[..., readers].reshape(*dz.shape[:2], layer.groups, -1)
     for group, targets in enumerate(dx[..., position].chunk(layer.groups, dim=-1)):
         d = deltas[:, :, group]
-        part = whitened_squares(v[:, None, None] * (d @ d.transpose(1, 2)), targets)
+        part = whitened_squares(
+            v[:, None, None] * (d @ d.transpose(1, 2)), targets, o.rank_tolerance
+        )
         S, nu = S + part[0], nu + part[1]
     return S, nu
 
@@ -60,7 +62,8 @@ def _batch_off_inputs(o: Observation, t: int) -> Pivot:
     read = moments.taps(layer, size)[at]
     dx = flat(o.layers[t].grad["x"])[..., read[read >= 0]].flatten(2)
     dz = flat(o.layers[t].grad["z"])[..., at]
-    return off_rows(dx, patches(o, t, at)[:, :, 0], dz, weight_variance(o, t))
+    x = patches(o, t, at)[:, :, 0]
+    return off_rows(dx, x, dz, weight_variance(o, t), o.rank_tolerance)
 
 
 def gradient_variance(o: Observation, t: int, tap: int) -> Tensor:

@@ -41,7 +41,8 @@ def measure_weights(o: Observation, t: int) -> Pivot:
     W = double(o.layers[t].W).reshape(*o.layers[t].W.shape[:3], -1)
     chunks = W.new_zeros(W.shape[0], _chunk(o.spec).count(layer), size, W.shape[-1])
     chunks[:, number, row] = W
-    return least_squares(o.layers[t].h, chunks.flatten(2), float(oracle(o.spec, t).var_output))
+    var = float(oracle(o.spec, t).var_output)
+    return least_squares(o.layers[t].h, chunks.flatten(2), var, o.rank_tolerance)
 
 
 def _tiled(o: Observation, t: int, position: int) -> tuple[Tensor, Tensor]:
@@ -69,7 +70,8 @@ def measure_forward(o: Observation, t: int) -> Pivot:
         x = x.reshape(x.shape[0], alpha.shape[1], chunk.size, -1)
         features = torch.einsum("rbik,rbcp->ricpk", alpha, x).flatten(2)
         targets = z[..., None]
-    return whitened_squares(var * features @ features.transpose(1, 2), targets)
+    gram = var * features @ features.transpose(1, 2)
+    return whitened_squares(gram, targets, o.rank_tolerance)
 
 
 def measure_backward(o: Observation, t: int) -> Pivot:
@@ -85,10 +87,12 @@ def measure_backward(o: Observation, t: int) -> Pivot:
     if chunk.branch(layer) == "i":  # input j reads, in row kappa, sum over tiles alpha[tile, j] dz
         d = dz.reshape(dz.shape[0], alpha.shape[1], chunk.size)
         features = torch.einsum("rbjk,rbc->rjck", alpha, d).flatten(2)
-        return whitened_squares(var * features @ features.transpose(1, 2), dx)
+        gram = var * features @ features.transpose(1, 2)
+        return whitened_squares(gram, dx, o.rank_tolerance)
     features = torch.einsum("rbik,ri->rbk", alpha, dz)
     targets = dx.reshape(dx.shape[0], alpha.shape[1], -1)
-    return whitened_squares(var * features @ features.transpose(1, 2), targets)
+    gram = var * features @ features.transpose(1, 2)
+    return whitened_squares(gram, targets, o.rank_tolerance)
 
 
 def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:

@@ -45,7 +45,9 @@ def measure(o: Observation, t: int, position: int) -> Pivot:
     read = patches(o, t, position)
     for group, targets in enumerate(z.chunk(layer.groups, dim=-1)):
         x = read[:, :, group]
-        part = whitened_squares(v[:, None, None] * (x @ x.transpose(1, 2)), targets)
+        part = whitened_squares(
+            v[:, None, None] * (x @ x.transpose(1, 2)), targets, o.rank_tolerance
+        )
         S, nu = S + part[0], nu + part[1]
     return S, nu
 

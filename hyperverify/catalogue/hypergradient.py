@@ -119,27 +119,33 @@ def measure_output_layer(o: Observation, t: int, tap: int) -> Pivot:
     return scaled_squares(values, variance)
 
 
-def split_by_features(o: Observation, t: int) -> Tensor:
+def split_by_features(o: Observation, t: int) -> tuple[Tensor, Tensor]:
     """Layer ``t``'s part of a shared dL/dH = sum_t dL/dW[t] (x) h(e[t]) (Appendix A.1).
 
     The features' dual basis picks it out: contracted with it, the gradient of the shared output
     layer is dL/dW[t].
 
     Returns:
-        Shape (R, *weight_shape).
+        dL/dW[t], shape (R, *weight_shape), and which replicates' features are far enough from
+        dependent for the rounding of the gradient's dtype, bool of shape (R,).
     """
     group = o.spec.output_group(t)
     ts = [n for n in range(len(o.layers)) if o.spec.output_group(n) == group]
     hs = torch.stack([double(o.layers[n].h) for n in ts], dim=1)  # (R, T, d_k)
-    dual = torch.linalg.pinv(hs)[..., ts.index(t)]  # (R, d_k)
+    at = ts.index(t)
+    dual = torch.linalg.pinv(hs)[..., at]  # (R, d_k)
     dH = o.layers[t].grad["H"]
-    found = double(torch.einsum("rnk,rk->rn", dH, dual.to(dH.dtype)))
-    # a dead row's parts cancel only up to the rounding of the gradient's own dtype
-    rounding = 64 * torch.finfo(dH.dtype).eps
+    found = torch.einsum("rnk,rk->rn", double(dH), dual).reshape(dH.shape[0], *o.layers[t].W.shape[1:])
+    # Rows of dead units cancel only up to rounding: they are zero where every mask is.
+    eps = torch.finfo(dH.dtype).eps
     low, high = (double(end) for end in torch.aminmax(dH.flatten(1), dim=-1))
-    scale = torch.maximum(high, -low) * dual.norm(dim=-1)
-    found = torch.where(found.abs() <= rounding * scale[:, None], 0.0, found)
-    return found.reshape(dH.shape[0], *o.spec.layers[t].weight_shape)
+    bound = 64 * eps * torch.maximum(high, -low) * dual.abs().sum(-1)
+    dead = ~(entering_variance(o, t) > 0).any(-1).any(1)  # (R, out_channels)
+    shape = (-1, *[1] * (found.dim() - 1))
+    rounding = found.abs() <= bound.reshape(shape)
+    found = torch.where(dead.reshape(*dead.shape, *shape[2:]) & rounding, 0.0, found)
+    spread = dual.norm(dim=-1) * hs[:, at].norm(dim=-1)
+    return found, spread.square() * o.rank_tolerance < 1
 
 
 def _output_claim(spec: HypernetSpec, t: int, site: str, tap: int) -> Claim:
@@ -178,7 +184,9 @@ def shared_output_claim(spec: HypernetSpec, group: int) -> Claim:
         formula += common.formula(spec, t, "output_gradient", weight_gradient=gradient2)
 
         def measure(o: Observation, t: int = t, tap: int = tap) -> Pivot:
-            return backward.measure_gradient(o, t, tap, split_by_features(o, t))
+            dW, clear = split_by_features(o, t)
+            S, nu = backward.measure_gradient(o, t, tap, dW)
+            return torch.where(clear, S, 0.0), torch.where(clear, nu, 0)
 
         parts.append(Part(measure, value, layer=t))
     predicted = sum(part.value for part in parts)

@@ -46,7 +46,7 @@ def measure_forward(o: Observation, t: int) -> Pivot:
         x, h = _stacked(o, ts)
         gram = (x @ x.transpose(1, 2)) * (h @ h.transpose(1, 2)) * _var_output(o.spec, t)
         z = torch.stack([forward.weighted_sum(o, n, 0)[:, 0] for n in ts], dim=1)
-        o.cache[key] = innovations(gram, z)
+        o.cache[key] = innovations(gram, z, o.rank_tolerance)
     squares, fresh = o.cache[key]
     row = ts.index(t)
     return squares[:, row], fresh[:, row] * o.spec.layers[t].out_channels
@@ -92,7 +92,7 @@ def _all_entries(o: Observation, ts: list[int]) -> tuple[Tensor, Tensor]:
         dim=1,
     )
     observed = torch.cat([z.flatten(1), dx.flatten(1)], dim=1)[..., None]
-    return innovations(gram * _var_output(o.spec, ts[0]), observed)
+    return innovations(gram * _var_output(o.spec, ts[0]), observed, o.rank_tolerance)
 
 
 def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:

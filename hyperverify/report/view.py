@@ -34,14 +34,17 @@ def worst(verdicts: Iterable[str]) -> str:
 
 @dataclass
 class Item:
-    """One check with its number in the page and what is printed in its place."""
+    """One check with its number in the page and what is printed in its place.
+
+    ``assumptions`` are pairs: the number of an assumption in the page, and in its section.
+    """
 
     check: Check
     number: int
     spec_number: int
     command: str
     formula_number: int | None = None
-    assumptions: tuple[str, ...] = ()
+    assumptions: tuple[tuple[int, int], ...] = ()
     more_tags: tuple[tuple[str, str], ...] = ()
 
 
@@ -53,7 +56,6 @@ class Group:
     setting: str
     items: list[Item] = field(default_factory=list["Item"])
     links: list[Item] = field(default_factory=list["Item"])
-    assumptions: tuple[str, ...] = ()
 
     @property
     def everything(self) -> list[Item]:
@@ -90,6 +92,7 @@ class Section:
     name: str
     latex: tuple[str, ...]
     formulas: tuple[Formula, ...]
+    assumptions: tuple[tuple[int, str], ...]
     groups: list[Group]
 
     @property
@@ -220,18 +223,18 @@ def _sections(items: list[Item]) -> tuple[Section, ...]:
     known = {rule: place for place, rule in enumerate(words.RULE_NAMES)}
     rules = sorted(by_rule, key=lambda rule: known.get(rule, len(known)))
     sections: list[Section] = []
-    counter = formula_counter = 0
+    counter = formula_counter = assumption_counter = 0
     for rule in rules:
         groups: list[Group] = []
         latex: dict[str, None] = {}
         formulas: dict[tuple[str, str, str], Formula] = {}
+        assumptions: dict[str, int] = {}
         for place in sorted(by_rule[rule], key=_rank):
             members = by_rule[rule][place]
             group = Group(number=counter, setting=words.setting(members[0].check.tags))
             counter += 1
             for item in members:
                 (group.items if item.check.rules[0] == rule else group.links).append(item)
-            _share(group)
             groups.append(group)
             for item in group.items:
                 check = item.check
@@ -242,6 +245,10 @@ def _sections(items: list[Item]) -> tuple[Section, ...]:
                         formulas[key] = Formula(formula_counter, *key)
                         formula_counter += 1
                     item.formula_number = formulas[key].number
+                places = [
+                    assumptions.setdefault(text, len(assumptions)) for text in check.assumptions
+                ]
+                item.assumptions = tuple((assumption_counter + n, n + 1) for n in places)
         sections.append(
             Section(
                 number=len(sections),
@@ -249,21 +256,14 @@ def _sections(items: list[Item]) -> tuple[Section, ...]:
                 name=words.RULE_NAMES.get(rule, ""),
                 latex=tuple(text for text in latex if text.strip()),
                 formulas=tuple(formulas.values()),
+                assumptions=tuple(
+                    (assumption_counter + n, text) for text, n in assumptions.items()
+                ),
                 groups=groups,
             )
         )
+        assumption_counter += len(assumptions)
     return tuple(sections)
-
-
-def _share(group: Group) -> None:
-    """Print once, at the head of the group, what its checks have in common."""
-    checks = [item.check for item in group.items]
-    if not checks:
-        return
-    common = set(checks[0].assumptions).intersection(*(check.assumptions for check in checks))
-    group.assumptions = tuple(text for text in checks[0].assumptions if text in common)
-    for item in group.items:
-        item.assumptions = tuple(text for text in item.check.assumptions if text not in common)
 
 
 def _departures(items: list[Item]) -> tuple[Departure, ...]:
