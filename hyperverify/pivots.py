@@ -140,6 +140,20 @@ def least_squares(
     return torch.where(kept, squares, 0.0).sum(-1) / variance, kept.sum(-1) * C.shape[-1]
 
 
+def row_basis(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """An orthonormal basis of the row space, dependent and zero rows left out.
+
+    Args:
+        rows: shape (R, n, d).
+
+    Returns:
+        The basis, shape (R, min(n, d), d), zero rows where it is smaller; and its size, (R,).
+    """
+    _, sizes, basis = torch.linalg.svd(double(rows), full_matrices=False)
+    kept = sizes.square() > RANK_TOLERANCE * sizes.square().amax(-1, keepdim=True)
+    return basis * kept[..., None], kept.sum(-1)
+
+
 def off_directions(values: Tensor, directions: Tensor, variance: Tensor) -> Pivot:
     """|P v|^2 / variance, P the projector off ``directions``: what the forward pass cannot know.
 

@@ -241,8 +241,8 @@ class Check(Record):
     """One claim, the evidence, and the verdict.
 
     ``layer`` counts from 0. ``predicted``, ``measured`` and ``interval`` share one unit, that of
-    ``quantity``. For quantity
-    ``"depth"`` it is the mean natural logarithm of the gain of a layer, which may be negative.
+    ``quantity``; for quantity ``"depth"`` it is the mean natural logarithm of the gain of a layer,
+    which may be negative.
     ``trail`` is the history of the confidence sequence, ``(df, low, high)``, ``low`` and ``high``
     being bounds on theta, the measured over the predicted second moment.
     """

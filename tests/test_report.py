@@ -26,7 +26,7 @@ TAGS = frozenset(
     re.findall(
         r"\w+",
         """
-        html head meta title style body header nav main section article h1 h2 h3 p span a b em
+        html head meta title style body header nav main section article h1 h2 h3 p span a b em br
         ul ol li dl dt dd div figure figcaption code details summary time
         table thead tbody tr th td form label input output script math
         svg symbol circle path rect use defs desc g text tspan clippath

@@ -294,6 +294,7 @@ def test_every_method_has_a_spec(method: str) -> None:
 # --- Refusals -----------------------------------------------------------------------------------
 
 _RATIONAL = "a finite rational number"
+_DISTRIBUTIONS = "one of uniform, normal, rademacher, constant"
 _POSITIVE = _RATIONAL + " above 0"
 _RANGE = ", in size from 1e-30 to 1e+30"
 _LAYER_KEYS = (
@@ -347,11 +348,9 @@ BAD: list[tuple[Callable[[], object], str]] = [
     # embeddings, trunks and chunks
     (lambda: EmbeddingSpec(0), "embedding dim is 0; allowed: an integer of at least 1"),
     (lambda: EmbeddingSpec(3, "cauchy"),
-     "embedding distribution is 'cauchy'; "
-     "allowed: one of uniform, normal, rademacher, constant"),
+     f"embedding distribution is 'cauchy'; allowed: {_DISTRIBUTIONS}"),
     (lambda: EmbeddingSpec(3, ["normal"]),
-     "embedding distribution is ['normal']; "
-     "allowed: one of uniform, normal, rademacher, constant"),
+     f"embedding distribution is ['normal']; allowed: {_DISTRIBUTIONS}"),
     (lambda: EmbeddingSpec(3, second_moment=0), f"second_moment is 0; allowed: {_POSITIVE}"),
     (lambda: EmbeddingSpec(3, second_moment=-1), f"second_moment is -1; allowed: {_POSITIVE}"),
     (lambda: EmbeddingSpec(3, second_moment=float("nan")),
