@@ -112,10 +112,10 @@ class RunSettings:
         for name in ("alpha", "beta"):
             allowed = "a number from 1e-15 to 0.1"
             _number(name, getattr(self, name), 1e-15, 0.1, allowed)
-        if isinstance(self.seed, bool) or not 0 <= self.seed < 2**63:
+        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
             raise BadArgument("seed", self.seed, "an integer from 0 to 2^63 - 1")
         workers = self.workers
-        if workers is not None and (isinstance(workers, bool) or not 1 <= workers <= MAX_WORKERS):
+        if workers is not None and not (type(workers) is int and 1 <= workers <= MAX_WORKERS):
             raise BadArgument("workers", workers, f"an integer from 1 to {MAX_WORKERS}")
         resolve_dtype(self.dtype)
         object.__setattr__(self, "resolved", resolve_device(self.device))

@@ -138,9 +138,10 @@ def dense(
     wide: bool = False,
     trunk: tuple[TrunkLayerSpec, ...] = (TrunkLayerSpec(3),),
     distribution: str = "normal",
+    widths: tuple[int, int] | None = None,
 ) -> HypernetSpec:
     """One dense layer, 6 to 4 (4 to 6 if ``wide``); d_k = 3 behind a trunk, d_l = 5."""
-    a, b = (4, 6) if wide else (6, 4)
+    a, b = widths or ((4, 6) if wide else (6, 4))
     return HypernetSpec(
         layers=(LayerSpec(a, b, relu=relu, bias=bias),),
         embedding=EmbeddingSpec(4, "uniform", TWO),
@@ -291,7 +292,8 @@ def wrong_rule(rule_id: str, change: Change) -> list[Patch]:
         return change(value, given)
 
     # a slip may let an argument in that does not belong: the family's are all at hand
-    return [(rule, "function", function), (rule, "entering", rule.arguments)]
+    at_hand = tuple(a for a in rule.arguments if a in entering or a.default is not None)
+    return [(rule, "function", function), (rule, "entering", at_hand)]
 
 
 def _with(**other: Any) -> Change:
@@ -475,8 +477,9 @@ def _means() -> list[Defect]:
         found += _on(
             f"T1.{mean}.H", conv(f"hyperfan-{mean}"), RECEPTIVE, ("weights/L1",), ("biases/L1",)
         )
+        # 7 to 8: hyperfan-in gives four times hyperfan-out
         found += _on(
-            f"T1.{mean}.G", dense(f"hyperfan-{mean}", wide=True),
+            f"T1.{mean}.G", dense(f"hyperfan-{mean}", widths=(7, 8)),
             biases | NO_RELU | BIAS_FEATURES | EMBEDDING | SCALE, ("biases/L1",), ("weights/L1",),
         )  # fmt: skip
         found += _on(
@@ -601,4 +604,608 @@ RULE_DEFECTS: tuple[Defect, ...] = (
     *_classical(),
     *_ad_hoc(),
     *_appendix(),
+)
+
+
+# --- the initializer around the rules ---------------------------------------------------------------
+
+
+def _wrong_dims(change: Callable[[HypernetSpec, int, dict[str, Any]], dict[str, Any]]) -> list[Patch]:
+    """The initializer reads the wrong numbers off the spec."""
+    right = plan._dims
+
+    def wrong(spec: HypernetSpec, t: int) -> dict[str, Any]:
+        known = right(spec, t)
+        return {**known, **change(spec, t, known)}
+
+    return [(plan, "_dims", wrong)]
+
+
+def _wrong_draw(distribution: str, spoil: Callable[[Draw], tuple[str, float]]) -> list[Patch]:
+    """Tensors of one distribution are drawn as another: its name and its variance."""
+    right = plan._draw_
+
+    def wrong(work: torch.Tensor, draw: Draw, generator: torch.Generator | None) -> None:
+        if draw.distribution == distribution:
+            name, variance = spoil(draw)
+            draw = replace(draw, distribution=name, variance=variance)
+        right(work, draw, generator)
+
+    return [(plan, "_draw_", wrong)]
+
+
+def _wrong_embedding(spoil: Callable[[Draw, EmbeddingSpec], Draw]) -> list[Patch]:
+    right = plan._embedding_draw
+
+    def wrong(embedding: EmbeddingSpec, lead: tuple[int, ...]) -> Draw:
+        return spoil(right(embedding, lead), embedding)
+
+    return [(plan, "_embedding_draw", wrong)]
+
+
+def _wrong_m4(entry: Callable[[int, int], float]) -> list[Patch]:
+    return [(formulas, "m4_embedding", entry)]
+
+
+def _reading() -> list[Defect]:
+    square_kernel = LayerSpec(4, 6, (3, 2), relu=True)
+    two_dimensional = conv(layer=square_kernel, bias=False, size=4)
+    slips: list[tuple[str, HypernetSpec, Any, tuple[str, ...], tuple[str, ...]]] = [
+        (
+            "d_i and d_j swapped", conv("hyperfan-out"),
+            lambda spec, t, d: {"d_i": d["d_j"], "d_j": d["d_i"]}, ("weights/L1", "biases/L1"), (),
+        ),
+        (
+            "groups forgotten in d_j", conv("hyperfan-in"),
+            lambda spec, t, d: {"d_j": spec.layers[t].in_channels}, ("weights/L1",), ("biases/L1",),
+        ),
+        (
+            "groups forgotten in d_i", conv("hyperfan-out"),
+            lambda spec, t, d: {"d_i": d["out_channels"]}, ("weights/L1",), ("embedding",),
+        ),
+        (
+            "one side of the kernel for r", two_dimensional,
+            lambda spec, t, d: {"r": spec.layers[t].kernel[0]}, ("weights/L1",), ("embedding",),
+        ),
+        (
+            "d_l for d_k", dense(), lambda spec, t, d: {"d_k": d["d_l"]},
+            ("weights/L1", "backward/L1"), ("biases/L1",),
+        ),
+        (
+            "d_k for d_l", dense(), lambda spec, t, d: {"d_l": d["d_k"]}, ("biases/L1",),
+            ("weights/L1",),
+        ),
+        (
+            "the embedding's size for d_k", dense(),
+            lambda spec, t, d: {"d_k": spec.embedding.dim}, ("weights/L1",), ("trunk/h1",),
+        ),
+        (
+            "Var(e[2]) for Var(e[1])", dense(), lambda spec, t, d: {"var_e": d["var_e2"]},
+            ("weights/L1",), ("biases/L1",),
+        ),
+        (
+            "Var(e[1]) for Var(e[2])", dense(), lambda spec, t, d: {"var_e2": d["var_e"]},
+            ("biases/L1",), ("weights/L1",),
+        ),
+        (
+            "the generated bias forgotten", dense(), lambda spec, t, d: {"bias": False},
+            ("weights/L1", "forward/L1"), ("biases/L1",),
+        ),
+        (
+            "the ReLU before instead of the ReLU after", pair(),
+            lambda spec, t, d: {"relu": t > 0 and spec.layers[t - 1].relu},
+            ("weights/L1", "weights/L2"), ("dL-dW/L1",),
+        ),
+        (
+            "out_channels without groups", dense("fan-out", trunk=()),
+            lambda spec, t, d: {"out_channels": 1}, ("biases/L1",), ("weights/L1",),
+        ),
+        (
+            "n_W without the receptive field", conv("fan-out", bias=False),
+            lambda spec, t, d: {"n_W": d["n_W"] // d["r"]}, ("weights/L1",), ("embedding",),
+        ),
+        (
+            "sigma for sigma^2", dense("small", bias=False, trunk=()),
+            lambda spec, t, d: {"sigma2": math.sqrt(spec.sigma2)}, ("weights/L1",), ("embedding",),
+        ),
+    ]  # fmt: skip
+    return [
+        Defect("plan._dims", name, spec, partial(_wrong_dims, change), refuted, verified)
+        for name, spec, change, refuted, verified in slips
+    ]
+
+
+def _drawing() -> list[Defect]:
+    uniform, trunkless = dense(distribution="uniform"), embedded("uniform")
+    named: list[tuple[str, str, HypernetSpec, Any, tuple[str, ...], tuple[str, ...]]] = [
+        (
+            "sqrt 3 dropped in the bound", "uniform", uniform,
+            lambda d: ("uniform", d.variance / 3), ("weights/L1", "biases/L1", "embedding"),
+            ("embedding/g",),
+        ),
+        (
+            "3 for sqrt 3 in the bound", "uniform", uniform,
+            lambda d: ("uniform", d.variance * 3), ("weights/L1", "biases/L1"), ("embedding/g",),
+        ),
+        (
+            "variance for standard deviation", "normal", dense(),
+            lambda d: ("normal", d.variance**2), ("weights/L1", "biases/L1", "trunk/h1"),
+            ("embedding", "dL-dW/L1"),
+        ),
+        (
+            "standard deviation for variance", "normal", dense(),
+            lambda d: ("normal", math.sqrt(d.variance)), ("weights/L1", "biases/L1", "trunk/h1"),
+            ("embedding", "dL-dW/L1"),
+        ),
+        (
+            "a fair sign times the variance", "rademacher", embedded("rademacher"),
+            lambda d: ("rademacher", d.variance**2), ("embedding",), ("weights/L1",),
+        ),
+        (
+            "orthonormal columns times the root of the variance", "orthogonal", orthogonal(),
+            lambda d: ("orthogonal", d.variance / d.shape[0]), ("weights/L1", "forward/L1"),
+            ("dL-dW/L1",),
+        ),
+        (
+            "orthonormal columns as they come", "orthogonal", orthogonal(),
+            lambda d: ("orthogonal", 1 / d.shape[0]), ("weights/L1", "forward/L1"), ("dL-dW/L1",),
+        ),
+        (
+            "a normal matrix, its columns never made orthonormal", "orthogonal", orthogonal(),
+            lambda d: ("normal", 1.0), ("weights/L1", "forward/L1"), ("dL-dW/L1",),
+        ),
+        (
+            "a normal matrix of the right variance, its columns not orthonormal", "orthogonal",
+            orthogonal(), lambda d: ("normal", d.variance), ("weights/L1/norm",), ("weights/L1",),
+        ),
+    ]  # fmt: skip
+    found = [
+        Defect("plan._draw_", name, spec, partial(_wrong_draw, kind, spoil), refuted, verified)
+        for name, kind, spec, spoil, refuted, verified in named
+    ]
+    embeddings: list[tuple[str, HypernetSpec, Any, str, tuple[str, ...]]] = [
+        (
+            "Var(e) left at 1", dense(trunk=()), lambda draw, e: replace(draw, variance=1.0),
+            "embedding", ("weights/L1",),
+        ),
+        (
+            "Var(e) left at 1, of the biases' embedding", dense(),
+            lambda draw, e: replace(draw, variance=1.0), "embedding/g", ("weights/L1", "biases/L1"),
+        ),
+        (
+            "Var(e) left at 1, of a fixed norm", embedded("rademacher"),
+            lambda draw, e: replace(draw, variance=1.0), "embedding", ("weights/L1",),
+        ),
+        (
+            "Var(e) left at 1, of the chunks' embeddings", chunked("hyperfan-in"),
+            lambda draw, e: replace(draw, variance=1.0), "embedding", ("trunk/L1", "weights/L1"),
+        ),
+        (
+            "the mean's square not taken off", embedded("normal", Fraction(1)),
+            lambda draw, e: replace(draw, variance=float(e.second_moment)), "embedding",
+            ("weights/L1",),
+        ),
+        (
+            "the mean dropped", embedded("uniform", Fraction(1)),
+            lambda draw, e: replace(draw, mean=0.0), "embedding", ("weights/L1",),
+        ),
+    ]  # fmt: skip
+    found += [
+        Defect("plan._embedding_draw", name, spec, partial(_wrong_embedding, spoil), (owner,), kept)
+        for name, spec, spoil, owner, kept in embeddings
+    ]
+    entries: dict[str, Callable[[int, int], float]] = {
+        "the root forgotten": lambda d_j, r: 1 / (d_j * r),
+        "the receptive field dropped": lambda d_j, r: d_j**-0.5,
+        "the printed d_i": lambda d_j, r: (2 * r) ** -0.5,  # m4() has d_i = 2
+        "the constant left at 1": lambda d_j, r: 1.0,
+        "the root of the fan-in, not turned over": lambda d_j, r: (d_j * r) ** 0.5,
+    }
+    found += [
+        Defect("formulas.m4_embedding", name, m4(), partial(_wrong_m4, entry), ("embedding/L1",),
+               ("weights/L1", "forward/L1"))
+        for name, entry in entries.items()
+    ]  # fmt: skip
+    assert trunkless.method
+    return found
+
+
+PLAN_DEFECTS: tuple[Defect, ...] = (*_reading(), *_drawing())
+
+
+# --- the oracle -------------------------------------------------------------------------------------
+
+
+def _instead(name: str, wrong: Callable[..., Any]) -> list[Patch]:
+    """A function of ``moments`` with another in its place, which gets the right one first."""
+    return [(moments, name, partial(wrong, getattr(moments, name)))]
+
+
+def _taps(*, ignoring: str = "", column_major: bool = False) -> Callable[..., Any]:
+    """:func:`moments.taps` written with a slip."""
+
+    def wrong(right: Any, layer: LayerSpec, size: tuple[int, ...]) -> Any:
+        out, n = layer.output_size(size), len(size)
+        order = "F" if column_major else "C"
+        at_out = [np.arange(math.prod(out)) for _ in out]
+        at_out = list(np.unravel_index(at_out[0], out, order=order)) if n else []
+        taps = math.prod(layer.kernel)
+        at_tap = list(np.unravel_index(np.arange(taps), layer.kernel, order=order)) if n else []
+        table = np.zeros((math.prod(out), taps), dtype=np.int64)
+        outside = np.zeros(table.shape, dtype=bool)
+        for a, extent in enumerate(size):
+            stride = 1 if ignoring == "stride" else layer.stride[a]
+            dilation = 1 if ignoring == "dilation" else layer.dilation[a]
+            padding = 0 if ignoring == "padding" else layer.padding[a]
+            at = at_out[a][:, None] * stride + at_tap[a][None] * dilation - padding
+            if layer.padding_mode == "circular" and ignoring != "circular":
+                at = at % extent
+            outside |= (at < 0) | (at >= extent)
+            table = table * extent + at
+        table[outside] = -1
+        return table
+
+    return wrong
+
+
+def _oracle_on(
+    function: str,
+    spec: HypernetSpec,
+    wrongs: dict[str, Callable[..., Any]],
+    refuted: tuple[str, ...],
+    verified: tuple[str, ...] = (),
+    by: str = MEASUREMENT,
+) -> list[Defect]:
+    return [
+        Defect(function, name, spec, partial(_instead, function, wrong), refuted, verified, by)
+        for name, wrong in wrongs.items()
+    ]
+
+
+def _field(name: str, factor: int = 2) -> Callable[..., Any]:
+    def wrong(right: Any, spec: HypernetSpec, t: int) -> Any:
+        m = right(spec, t)
+        return replace(m, **{name: getattr(m, name) * factor})
+
+    return wrong
+
+
+def _counting() -> list[Defect]:
+    found: list[Defect] = []
+    weights = ("weights/L1", "forward/L1/inside")
+    found += _oracle_on(
+        "weights_per_output", conv("hyperfan-in"),
+        {
+            "out for in": lambda f, layer: layer.n_weights // layer.in_channels,
+            "groups ignored": lambda f, layer: layer.in_channels * math.prod(layer.kernel),
+            "receptive field dropped": lambda f, layer: layer.weight_shape[1],
+        },
+        weights[:1], ("biases/L1", "embedding"),
+    )  # fmt: skip
+    found += _oracle_on(
+        "weights_per_input", conv("hyperfan-out"),
+        {
+            "in for out": lambda f, layer: layer.n_weights // layer.out_channels,
+            "groups ignored": lambda f, layer: layer.out_channels * math.prod(layer.kernel),
+            "receptive field dropped": lambda f, layer: layer.out_channels // layer.groups,
+        },
+        weights[:1], ("embedding",),
+    )  # fmt: skip
+    found += _oracle_on(
+        "halving", dense("hyperfan-in"),
+        {"ReLU forgotten": lambda f, layer: 1, "the square of 2": lambda f, layer: f(layer) ** 2},
+        ("weights/L1", "biases/L1"), ("embedding", "trunk/h1"),
+    )  # fmt: skip
+    always = {"2 without ReLU": lambda f, layer: 2}
+    found += _oracle_on("halving", dense("hyperfan-in", relu=False), always, ("weights/L1",))
+    padded = LayerSpec(2, 4, (3,), padding=(1,), bias=True)
+    strided = LayerSpec(2, 4, (2,), stride=(2,), bias=True)
+    dilated = LayerSpec(2, 4, (3,), dilation=(2,), bias=True)
+    circular = LayerSpec(2, 4, (3,), padding=(1,), padding_mode="circular", bias=True)
+    flat = LayerSpec(2, 3, (2, 3), padding=(1, 0), bias=True)
+    apart = ("weights/L1", "biases/L1")
+    for what, layer, owners in (
+        ("padding", padded, ("forward/L1/border", "backward/L1/border", "dL-dW/L1/border")),
+        ("stride", strided, ("forward/L1", "backward/L1", "dL-dW/L1")),
+        ("dilation", dilated, ("forward/L1", "backward/L1/border", "dL-dW/L1")),
+    ):
+        spec = conv(layer=layer, size=6)
+        wrong = {f"{what} ignored": _taps(ignoring=what)}
+        if what == "padding":
+            # what is no border any more has another name: look at what is left
+            owners = ("forward/L1", "dL-dW/L1")
+        elif what == "dilation":
+            owners = ("forward/L1", "dL-dW/L1")
+        found += _oracle_on("taps", spec, wrong, owners, apart)
+    wrong = {"circular read as zeros": _taps(ignoring="circular")}
+    owners = ("forward/L1/border", "backward/L1/border", "dL-dW/L1/border")
+    found += _oracle_on("taps", conv(layer=circular, size=4), wrong, owners, apart)
+    wrong = {"column-major": _taps(column_major=True)}
+    found += _oracle_on("taps", conv(layer=flat, size=4), wrong, ("forward/L1/inside",), apart)
+    return found
+
+
+def _operators() -> list[Defect]:
+    found: list[Defect] = []
+    grouped = conv("hyperfan-in")
+    linear = conv(layer=LayerSpec(4, 6, (3,), (2,), (1,), groups=2, bias=True), size=7)
+    apart = ("weights/L1", "biases/L1")
+    found += _oracle_on(
+        "forward_at", grouped,
+        {
+            "in-channels averaged": lambda f, layer, size, at, v, u, x2: f(
+                layer, size, at, v, u, x2
+            )
+            / 2,
+            "halved": lambda f, layer, size, at, v, u, x2: f(layer, size, at, v / 2, u, x2),
+            "the middle position everywhere": lambda f, layer, size, at, v, u, x2: f(
+                layer, size, 2, v, u, x2
+            ),
+            "standard deviations": lambda f, layer, size, at, v, u, x2: f(
+                layer, size, at, v**0.5, u, x2
+            ),
+        },
+        ("forward/L1/border",), apart,
+    )  # fmt: skip
+
+    def whole(f: Any, layer: LayerSpec, channels: Any) -> Any:
+        summed = channels.sum(-2)[..., None, :]
+        return summed + 0 * f(layer, channels)
+
+    found += _oracle_on(
+        "_by_group", grouped, {"groups ignored": whole},
+        ("forward/L1/inside", "backward/L1"), apart,
+    )  # fmt: skip
+
+    def not_transposed(f: Any, layer: Any, size: Any, at: int, v: Any, d2: Any) -> Any:
+        table = moments.taps(layer, size)
+        read = table[min(at, len(table) - 1)]
+        read = read[(read >= 0) & (read < len(table))]
+        return v * moments._by_group(layer, d2)[..., read].sum(-1)
+
+    found += _oracle_on(
+        "backward_at", linear,
+        {
+            "not transposed": not_transposed,
+            "out-channels averaged": lambda f, layer, size, at, v, d2: f(layer, size, at, v, d2)
+            / 3,
+            "halved": lambda f, layer, size, at, v, d2: f(layer, size, at, v / 2, d2),
+        },
+        ("backward/L1/inside",), (*apart, "forward/L1/inside"),
+    )  # fmt: skip
+    found += _oracle_on(
+        "weight_gradient_at", linear,
+        {
+            "kernel turned round": lambda f, layer, size, tap, d2, x2: f(
+                layer, size, 2 - tap, d2, x2
+            ),
+            "averaged over positions": lambda f, layer, size, tap, d2, x2: f(
+                layer, size, tap, d2, x2
+            )
+            / d2.shape[-1],
+            "inputs left out": lambda f, layer, size, tap, d2, x2: f(
+                layer, size, tap, d2, 0 * x2 + 3
+            ),
+        },
+        ("dL-dW/L1/border",), (*apart, "forward/L1/inside"),
+    )  # fmt: skip
+    found += _oracle_on(
+        "bias_gradient", linear,
+        {
+            "averaged over positions": lambda f, d2: f(d2) / d2.shape[-1],
+            "the first position alone": lambda f, d2: d2[..., 0],
+        },
+        ("dL-dG/L1",), (*apart, "dL-dg/L1"),
+    )  # fmt: skip
+    found += _oracle_on(
+        "feature_gradient", dense(),
+        {
+            "Var(H) dropped": lambda f, var, gradient2: gradient2,
+            "standard deviation of H": lambda f, var, gradient2: f(var**0.5, gradient2),
+            "halved": lambda f, var, gradient2: f(var, gradient2) / 2,
+        },
+        ("dL-dh/L1", "dL-dg/L1"), (*apart, "dL-dW/L1"),
+    )  # fmt: skip
+    found += _oracle_on(
+        "output_layer_gradient", dense(),
+        {
+            "E[h^2] dropped": lambda f, gradient2, feature2: gradient2 + 0 * feature2,
+            "halved": lambda f, gradient2, feature2: f(gradient2, feature2) / 2,
+        },
+        ("dL-dH/L1", "dL-dG/L1"), (*apart, "dL-dW/L1"),
+    )  # fmt: skip
+    return found
+
+
+def _hypernet() -> list[Defect]:
+    found: list[Defect] = []
+    moment: dict[str, Callable[..., Any]] = {
+        "Var(e) left at 1": lambda f, spec, t: Fraction(1),
+        "standard deviation": lambda f, spec, t: Fraction(math.sqrt(f(spec, t))),
+    }
+    found += _oracle_on("embedding_moment", dense(), moment, ("weights/L1",), ("biases/L1",))
+    found += _oracle_on(
+        "embedding_moment", dense("fan-in", trunk=()), moment, ("embedding",), ("biases/L1",)
+    )
+    found += _oracle_on(
+        "embedding_moment", m4(),
+        {
+            "the printed d_i": lambda f, spec, t: Fraction(1, 6),
+            "receptive field dropped": lambda f, spec, t: Fraction(1, 3),
+            "the entry, not its square": lambda f, spec, t: Fraction(1, 3) ** 2 * 3,
+        },
+        ("embedding/L1",), ("dL-dW/L1",),
+    )  # fmt: skip
+    fires = dense(trunk=(TrunkLayerSpec(3, relu=True),))
+    trunk: dict[str, Callable[..., Any]] = {
+        "fan-out": lambda f, first, trunk: [
+            v * n / layer.width
+            for v, n, layer in zip(
+                f(first, trunk), [first, *(w.width for w in trunk)], trunk, strict=False
+            )
+        ],
+        "standard deviations": lambda f, first, trunk: [
+            Fraction(math.sqrt(v)) for v in f(first, trunk)
+        ],
+    }
+    relu = {"ReLU forgotten": lambda f, first, trunk: [v / 2 for v in f(first, trunk)]}
+    found += _oracle_on("trunk_variances", dense(), trunk, ("trunk/h1",), ("embedding", "biases/L1"))
+    found += _oracle_on("trunk_variances", fires, relu, ("trunk/h1",), ("embedding", "biases/L1"))
+    through = {
+        "halved once too often": lambda f, second, first, trunk: f(second, first, trunk) / 2
+    }
+    found += _oracle_on("_through_trunk", fires, through, ("weights/L1", "biases/L1"), ("embedding",))
+
+    def in_and_out(f: Any, method: str, layer: LayerSpec, scale: Any, bias_scale: Any) -> Any:
+        other = "hyperfan-out" if method == "hyperfan-in" else "hyperfan-in"
+        return f(other, layer, scale, bias_scale)
+
+    found += _oracle_on(
+        "_solve_hyperfan", dense("hyperfan-in", wide=True),
+        {
+            "in and out swapped": in_and_out,
+            "the bias takes no share": lambda f, m, layer, a, b: (2 * f(m, layer, a, b)[0],
+                                                                  f(m, layer, a, b)[1]),
+            "the bias takes all": lambda f, m, layer, a, b: (f(m, layer, a, b)[0] / 2,
+                                                             f(m, layer, a, b)[1]),
+            "d_k dropped": lambda f, m, layer, a, b: f(m, layer, a / 3, b),
+        },
+        ("weights/L1",), ("embedding", "trunk/h1"),
+    )  # fmt: skip
+    found += _oracle_on(
+        "_solve_hyperfan", dense("hyperfan-in", wide=True),
+        {
+            "bias share wrong": lambda f, m, layer, a, b: (f(m, layer, a, b)[0],
+                                                           2 * f(m, layer, a, b)[1]),
+            "d_l dropped": lambda f, m, layer, a, b: f(m, layer, a, b / 5),
+        },
+        ("biases/L1",), ("embedding", "weights/L1"),
+    )  # fmt: skip
+    found += _oracle_on(
+        "_solve_hyperfan", dense("hyperfan-out"),
+        {
+            "|.| for max(., 0)": lambda f, m, layer, a, b: (f(m, layer, a, b)[0], Fraction(1, 2)),
+        },
+        ("biases/L1",), ("embedding", "weights/L1"),
+    )  # fmt: skip
+    inverted: dict[str, Callable[..., Any]] = {
+        "inverted": lambda f, kind, a, b: 1 / f(kind, a, b),
+        "arithmetic": lambda f, kind, a, b: (a + b) / 2,
+    }
+    found += _oracle_on("_mean", dense("hyperfan-harmonic"), inverted, ("weights/L1",))
+    found += _oracle_on(
+        "_sqrt", dense("hyperfan-geometric", bias=False, widths=(8, 4)),
+        {"forgotten": lambda f, value: value, "halved": lambda f, value: value / 2},
+        ("weights/L1",), ("embedding",),
+    )  # fmt: skip
+    for method in ("fan-in", "fan-out", "torch-default", "M3", "harmonic"):
+        swapped: dict[str, Callable[..., Any]] = {
+            "fans swapped": lambda f, m, s, columns, rows: f(m, s, rows, columns),
+            "ReLU forgotten": lambda f, m, s, columns, rows: f(m, 1, columns, rows),
+            "sqrt 3 dropped": lambda f, m, s, columns, rows: f(m, s, columns, rows) / 3,
+        }
+        if method == "torch-default":
+            del swapped["ReLU forgotten"]
+        elif method == "harmonic":
+            del swapped["fans swapped"]
+        spec = dense(method, bias=False, trunk=())
+        found += _oracle_on("_classical", spec, swapped, ("weights/L1",), ("dL-dW/L1",))
+    fields = {
+        "var_output": ("dL-dh/L1",),
+        "var_bias_output": ("dL-dg/L1",),
+        "feature": ("weights/L1", "forward/L1", "backward/L1"),
+        "bias_feature": ("biases/L1",),
+        "weight": ("weights/L1", "forward/L1", "backward/L1"),
+        "bias": ("biases/L1",),
+    }
+    for name, owners in fields.items():
+        wrong = {f"{name} doubled": _field(name)}
+        found += _oracle_on("layer_moments", dense(), wrong, owners, ("dL-dW/L1", "embedding/g"))
+    return found
+
+
+def _chunks() -> list[Defect]:
+    found: list[Defect] = []
+    spec = chunked("hyperfan-in")
+    for name, owners, apart in (
+        ("var_chunk_input", ("trunk/L1",), ("weights/L1",)),
+        ("var_output", ("weights/L1", "forward/L1"), ("trunk/L1",)),
+    ):
+        wrong = {f"{name} doubled": _field(name)}
+        found += _oracle_on("layer_moments", spec, wrong, owners, apart)
+    for name, owners in (("feature", ("trunk/L1",)), ("weight", ("weights/L1", "forward/L1"))):
+        wrong = {f"{name} doubled": _field(name)}
+        found += _oracle_on("layer_moments", spec, wrong, owners, (), WITNESSES)
+
+    def other_fan(f: Any, spec: HypernetSpec, layer: LayerSpec) -> Any:
+        methods = ["hyperfan-in", "hyperfan-out"]
+        methods.remove(spec.method)
+        return f(replace(spec, method=methods[0]), layer)
+
+    found += _oracle_on(
+        "_chunked_moments", spec, {"in and out swapped": other_fan}, ("trunk/L1",), ("weights/L1",)
+    )
+
+    def exchanged(f: Any, out_channels: int, in_channels: int, size: int) -> Any:
+        i, j = np.indices((out_channels, in_channels))
+        return np.stack([i % size, j * (out_channels // size) + i // size])
+
+    def floor_for_mod(f: Any, out_channels: int, in_channels: int, size: int) -> Any:
+        i, j = np.indices((out_channels, in_channels))
+        tiles = out_channels // size
+        return np.stack([i // tiles, j + (i % tiles) * in_channels])
+
+    found += _oracle_on(
+        "chunk_table", spec,
+        {"tiles counted along the inputs first": exchanged, "floor for mod": floor_for_mod},
+        ("weights/L1",), ("trunk/L1", "forward/L1"),
+    )  # fmt: skip
+    return found
+
+
+def _predictions() -> list[Defect]:
+    """Predictions that are printed but that nothing measured is divided by."""
+    found: list[Defect] = []
+    plain = dense(bias=False)
+    gain: dict[str, Callable[..., Any]] = {
+        "ReLU forgotten": lambda f, layer, m: 2 * f(layer, m),
+        "fans swapped": lambda f, layer, m: f(layer, m) * layer.out_channels / layer.in_channels,
+    }
+    found += _oracle_on("forward_gain", plain, gain, ("forward/L1",), ("weights/L1",), WITNESSES)
+    found += _oracle_on("backward_gain", plain, gain, ("backward/L1",), ("weights/L1",), WITNESSES)
+    found += _oracle_on(
+        "forward_offset", dense(), {"ReLU forgotten": lambda f, layer, m: m.bias}, ("forward/L1",),
+        ("weights/L1", "biases/L1"), WITNESSES,
+    )  # fmt: skip
+    maps: dict[str, Callable[..., Any]] = {
+        "a layer left out": lambda f, spec, *q: f(
+            replace(spec, layers=(spec.layers[0], *spec.layers[2:])), *q
+        ) if False else [2 * m for m in f(spec, *q)],
+    }
+    del maps
+    doubled = {"doubled": lambda f, spec, *q: [2 * m for m in f(spec, *q)]}
+    turned = {"input for output": lambda f, spec, *q: f(spec, *q)[::-1]}
+    both = doubled | turned
+    chain = deep("hyperfan-out")
+    found += _oracle_on("forward_maps", chain, both, ("depth/forward",), ("weights/L1",), WITNESSES)
+    chain = deep("hyperfan-in")
+    found += _oracle_on("backward_maps", chain, both, ("depth/backward",), ("weights/L1",), WITNESSES)
+
+    def no_offset(f: Any, layer: Any, size: Any, at: int, v: Any, u: Any, x2: Any) -> Any:
+        return f(layer, size, at, v, 0 * u, x2)
+
+    biased = deep("hyperfan-in", bias=True)
+    found += _oracle_on(
+        "forward_at", biased, {"u left out": no_offset}, ("depth/forward",),
+        ("weights/L1", "biases/L1"), WITNESSES,
+    )  # fmt: skip
+    return found
+
+
+ORACLE_DEFECTS: tuple[Defect, ...] = (
+    *_counting(),
+    *_operators(),
+    *_hypernet(),
+    *_chunks(),
+    *_predictions(),
 )

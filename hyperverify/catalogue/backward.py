@@ -182,6 +182,8 @@ def _through(spec: HypernetSpec, t: int, assumptions: tuple[str, ...]) -> Iterat
         gain = gain_at(spec, t, position)
         ratio = gain * moments.halving(layer) / float(oracle(spec, t).weight)
         whole = math.isclose(ratio, moments.weights_per_input(layer))
+        if whole:
+            gain = float(moments.backward_gain(layer, oracle(spec, t)))
         taps = round(ratio * layer.groups / layer.out_channels)
         at = f" at a position that {taps} of {r} taps reach" if r > 1 else ""
         yield Claim(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hyperverify.catalogue.claims import CALIBRATED, CONDITIONAL, CONSERVATIVE, EXACT, MEAN
 from hyperverify.closed_forms import DEPARTURES, closed_form
-from hyperverify.formulas import METHODS
+from hyperverify.formulas import METHODS, RULES
 from hyperverify.specs import HypernetSpec
 
 GIVEN_H = "given the features h(e) that generate the layer"
 GIVEN_X = "given the layer's input x, which does not depend on its own output layer H"
 ZERO_BETA = "beta and gamma are zero, as at initialization"
 COTANGENT = "the cotangent is drawn independently of the network, normal, of second moment 1"
+ALIASES = ("M1", "A1.H")
+"""Rules that are another rule under the name of another section."""
 HALF_ACTIVE = "half of a ReLU layer's units are active (quantity 'active' checks it)"
 SIGNS = "the cotangent's signs are independent and fair, so ReLU masks do not bend its law"
 
@@ -43,6 +46,26 @@ def dims(spec: HypernetSpec, t: int) -> dict[str, Any]:
 def formula(spec: HypernetSpec, t: int, quantity: str, **extra: object) -> float:
     """The paper's algebra for a quantity of layer ``t``."""
     return float(closed_form(spec.method, quantity, **dims(spec, t), **extra))
+
+
+def weights_formula(spec: HypernetSpec, t: int) -> float:
+    """E[W^2] by the method's rule, or by another name that the rule goes by, should they differ."""
+    value = formula(spec, t, "weights")
+    given = dims(spec, t) | {"variant": spec.method, "n_W": spec.layers[t].n_weights}
+    for rule in (RULES[name] for name in weight_rules(spec, t)[1:] if name in ALIASES):
+        if spec.method in rule.variants:
+            known = {a.name: given[a.name] for a in rule.arguments}
+            other = float(spec.feature_dim * formula(spec, t, "trunk") * rule(**known))
+            if not math.isclose(other, value, rel_tol=1e-12):
+                return other
+    return value
+
+
+def gradient_formula(spec: HypernetSpec, t: int, oracle: float) -> float:
+    """E[(dL/dW)^2] for inputs and cotangents of second moment 1; a map's is the oracle's alone."""
+    if spec.kind == "conv":
+        return oracle
+    return formula(spec, t, "weight_gradient", p=1, q=1, batch=spec.batch)
 
 
 def weight_rules(spec: HypernetSpec, t: int, *, gradient: bool = False) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hyperverify import moments
 from hyperverify.catalogue import backward, common, forward
@@ -66,7 +67,8 @@ def claims(spec: HypernetSpec) -> Iterator[Claim]:
     else:
         q = float(closed_form(spec.method, "depth", layers=dims))
     combine = _recursion([layer.bias for layer in layers])
-    yield _claim(spec, "forward", tuple(parts), combine, q)
+    reached = _mean_of(moments.forward_maps(spec)[-1])
+    yield _claim(spec, "forward", tuple(parts), combine, (reached, q))
     if spec.kind == "conv":
         return  # along a chain of convolutions no backward law is exact
     gains = [backward.gain_at(spec, t, 0) for t in range(len(layers))]
@@ -76,14 +78,25 @@ def claims(spec: HypernetSpec) -> Iterator[Claim]:
         for t, gain in enumerate(gains)
     ]
     combine = _recursion([False] * len(layers))
-    yield _claim(spec, "backward", tuple(parts), combine, product)
+    reached = _mean_of(moments.backward_maps(spec)[0])
+    yield _claim(spec, "backward", tuple(parts), combine, (reached, product))
+
+
+def _mean_of(second_moments: Any) -> float:
+    """A map in one number: no borders, so its entries are all equal."""
+    return float(second_moments.sum()) / second_moments.size
 
 
 def _claim(
-    spec: HypernetSpec, direction: str, parts: tuple[Part, ...], combine: object, product: float
+    spec: HypernetSpec,
+    direction: str,
+    parts: tuple[Part, ...],
+    combine: object,
+    products: tuple[float, float],
 ) -> Claim:
+    """``products``: what reaches the other end, by the oracle's maps and by the formulas."""
     assert callable(combine)
-    predicted = combine([part.value for part in parts])
+    predicted = slope(products[0], len(spec.layers))
     what = "activations" if direction == "forward" else "gradients"
     layers = len(spec.layers)
     rules = [rule for t in range(layers) for rule in common.weight_rules(spec, t)]
@@ -102,7 +115,7 @@ def _claim(
         statement=f"Through {layers} layers the {what} {words(predicted)}: the natural log of their "
         f"second moment changes by {predicted:.6g} a layer.",
         predicted=predicted,
-        formula=slope(product, layers),
+        formula=slope(products[1], layers),
         parts=parts,
         combine=combine,
         promise=None if spec.has_biases else (spec.method, "depth" if direction == "forward" else "backward"),

@@ -76,18 +76,19 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
     full = moments.weights_per_output(layer) // (layer.in_channels // layer.groups)
     for site, position in forward_sites(spec, t).items():
         gain = gain_at(spec, t, position)
-        parts = [Part(lambda o, p=position: measure(o, t, p), gain, layer=t)]
         offset = float(moments.forward_offset(layer, oracle(spec, t)))
+        reads = int((moments.taps(layer, spec.sizes[t])[position] >= 0).sum())
+        formula = None
+        if reads == full:
+            gain = float(moments.forward_gain(layer, oracle(spec, t)))
+            formula = common.formula(spec, t, "forward")
+            if layer.bias:
+                formula += common.formula(spec, t, "forward_offset")
+        parts = [Part(lambda o, p=position: measure(o, t, p), gain, layer=t)]
         rules = common.weight_rules(spec, t)
         if layer.bias:
             parts.append(bias_part(spec, t, offset))
             rules += common.bias_rules(spec, t)
-        reads = int((moments.taps(layer, spec.sizes[t])[position] >= 0).sum())
-        formula = None
-        if reads == full:
-            formula = common.formula(spec, t, "forward")
-            if layer.bias:
-                formula += common.formula(spec, t, "forward_offset")
         at = f" at a position that reads {reads} of {full} taps" if site else ""
         assumptions = common.given(spec, t, common.GIVEN_X)
         if layer.relu:

@@ -14,6 +14,7 @@ from hyperverify.catalogue import backward, common
 from hyperverify.catalogue.claims import EXACT, Claim, Part, single, total
 from hyperverify.catalogue.conditions import entering_variance, entry_positions, oracle, tap_sites
 from hyperverify.engine import Observation
+from hyperverify.formulas import RULES
 from hyperverify.pivots import Pivot, double, off_directions, scaled_squares
 from hyperverify.specs import HypernetSpec
 
@@ -63,7 +64,9 @@ def _features_claim(spec: HypernetSpec, ts: tuple[int, ...]) -> Claim:
             spec,
             n,
             "hypergradient",
-            weight_gradient=weight_gradient_sum(spec, n) / spec.layers[n].n_weights,
+            weight_gradient=common.gradient_formula(
+                spec, n, weight_gradient_sum(spec, n) / spec.layers[n].n_weights
+            ),
         )
         for n in ts
     )
@@ -163,7 +166,12 @@ def _output_claim(spec: HypernetSpec, t: int, site: str, tap: int) -> Claim:
         statement=f"Inputs and cotangents of second moment 1 give the output layer of "
         f"{common.name(spec, t)} gradients with E[(dL/dH)^2] = {value:.6g}.",
         predicted=value,
-        formula=common.formula(spec, t, "output_gradient", weight_gradient=gradient2),
+        formula=common.formula(
+            spec,
+            t,
+            "output_gradient",
+            weight_gradient=common.gradient_formula(spec, t, gradient2),
+        ),
         parts=(Part(lambda o: measure_output_layer(o, t, tap), value, layer=t),),
         combine=single,
         promise=(method, "output_gradient"),
@@ -176,12 +184,13 @@ def shared_output_claim(spec: HypernetSpec, group: int) -> Claim:
     """dL/dH of an output layer that several mainnet layers share: the sum of what each sends."""
     ts = tuple(n for n in range(len(spec.layers)) if spec.output_group(n) == group)
     parts: list[Part] = []
-    formula = 0.0
+    entering: list[tuple[float, float]] = []  # E[(dL/dW[t])^2] and E[h(e[t])^2] by the formulas
     for t in ts:
         tap = next(iter(tap_sites(spec, t).values()))
         gradient2 = backward.gradient_at(spec, t, tap)
         value = float(moments.output_layer_gradient(gradient2, float(oracle(spec, t).feature)))
-        formula += common.formula(spec, t, "output_gradient", weight_gradient=gradient2)
+        feature2 = common.formula(spec, t, "trunk")
+        entering.append((common.gradient_formula(spec, t, gradient2), feature2))
 
         def measure(o: Observation, t: int = t, tap: int = tap) -> Pivot:
             dW, clear = split_by_features(o, t)
@@ -201,7 +210,12 @@ def shared_output_claim(spec: HypernetSpec, group: int) -> Claim:
         statement=f"The output layer that {len(ts)} mainnet layers share gathers "
         f"dL/dH = sum over the layers of dL/dW (x) h, with leading second moment {predicted:.6g}.",
         predicted=predicted,
-        formula=formula,
+        formula=float(
+            RULES["A1.grad"](
+                weight_gradient_second_moments=[gradient2 for gradient2, _ in entering],
+                feature_second_moments=[feature2 for _, feature2 in entering],
+            )
+        ),
         parts=tuple(parts),
         combine=total,
         promise=(spec.method, "output_gradient"),

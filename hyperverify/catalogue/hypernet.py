@@ -15,7 +15,8 @@ from hyperverify.catalogue.claims import CONDITIONAL, CONSERVATIVE, EXACT, MEAN,
 from hyperverify.catalogue.conditions import oracle
 from hyperverify.engine import Observation
 from hyperverify.pivots import Pivot, double, scaled_squares
-from hyperverify.specs import HypernetSpec
+from hyperverify.plan import bias_embedding_name, embedding_name
+from hyperverify.specs import EmbeddingSpec, HypernetSpec
 
 
 def _hidden(o: Observation, depth: int, *, bias: bool) -> Tensor:
@@ -43,13 +44,28 @@ def measure_trunk(o: Observation, depth: int, *, bias: bool) -> Pivot:
     return scaled_squares(above, scale * (above > 0) if trunk[depth].relu else scale)
 
 
-def measure_embedding(o: Observation, *, bias: bool) -> Pivot:
-    """|e|^2 over E[e^2]."""
-    embedding = o.spec.bias_embedding if bias else o.spec.embedding
+def _embedding(spec: HypernetSpec, *, bias: bool) -> EmbeddingSpec:
+    embedding = spec.bias_embedding if bias else spec.embedding
     assert embedding is not None
-    e = next(iter(o.tensors("bias_embeddings." if bias else "embeddings.").values()))
-    second = torch.tensor(float(embedding.second_moment), dtype=torch.float64, device=e.device)
-    return scaled_squares(e, second)
+    return embedding
+
+
+def embedding_variance(spec: HypernetSpec, t: int, *, bias: bool) -> float:
+    """E[e^2] of the embedding of layer ``t``, about its mean."""
+    embedding = _embedding(spec, bias=bias)
+    second = embedding.second_moment if bias else moments.embedding_moment(spec, t)
+    return float(second - embedding.mean**2)
+
+
+def measure_embedding(o: Observation, t: int, *, bias: bool) -> Pivot:
+    """|e|^2 over E[e^2]; entries of known size are made normal by an independent factor."""
+    embedding = _embedding(o.spec, bias=bias)
+    name = bias_embedding_name(o.spec, t) if bias else embedding_name(o.spec, t)
+    e = double(o.tensors(name)[name]) - float(embedding.mean)
+    if embedding.fixed_norm:
+        e = e * double(o.block.standard(f"factor.{name}", "normal", *e.shape[1:]))
+    variance = embedding_variance(o.spec, t, bias=bias)
+    return scaled_squares(e, torch.tensor(variance, dtype=torch.float64, device=e.device))
 
 
 def claims(spec: HypernetSpec) -> Iterator[Claim]:
@@ -59,7 +75,7 @@ def claims(spec: HypernetSpec) -> Iterator[Claim]:
         trunk, embedding = (
             (spec.bias_trunk, spec.bias_embedding) if bias else (spec.trunk, spec.embedding)
         )
-        if embedding is None or spec.chunk is not None:
+        if embedding is None:
             continue
         prefix = "g" if bias else "h"
         first = next(t for t, layer in enumerate(spec.layers) if layer.bias or not bias)
@@ -89,23 +105,35 @@ def claims(spec: HypernetSpec) -> Iterator[Claim]:
                 assumptions=("given the hidden layer below",)
                 + ((common.HALF_ACTIVE,) if layer.relu else ()),
             )
-        if embedding.fixed_norm or embedding.mean:
-            continue  # nothing to measure; or no chi-square law
-        second = float(embedding.second_moment)
-        yield Claim(
-            spec=spec,
-            quantity="embedding",
-            layer=None,
-            site="g" if bias else "",
-            rules=rules,
-            claim=MEAN,
-            law=EXACT if embedding.distribution == "normal" else CONSERVATIVE,
-            statement=f"The embedding's entries have second moment {second:.6g}.",
-            predicted=second,
-            formula=second,
-            parts=(Part(lambda o, b=bias: measure_embedding(o, bias=b), second, layer=None),),
-            combine=single,
-            promise=None,
-            gradients=frozenset(),
-            assumptions=("the embedding's entries are independent",),
-        )
+        # M4's constant goes by the fan-in of the layer, so each layer has its own
+        for t in range(len(spec.layers)) if spec.method == "M4" else (first,):
+            yield _embedding_claim(spec, t, bias=bias)
+
+
+def _embedding_claim(spec: HypernetSpec, t: int, *, bias: bool) -> Claim:
+    embedding = _embedding(spec, bias=bias)
+    second = embedding_variance(spec, t, bias=bias)
+    exact = embedding.distribution == "normal" or embedding.fixed_norm
+    about = f" about their mean {float(embedding.mean):.6g}" if embedding.mean else ""
+    formula = second
+    if spec.method == "M4":
+        formula = common.formula(spec, t, "trunk")
+    return Claim(
+        spec=spec,
+        quantity="embedding",
+        layer=t if spec.method == "M4" else None,
+        site="g" if bias else "",
+        rules=common.bias_rules(spec, t) if bias else common.weight_rules(spec, t),
+        claim=MEAN,
+        law=EXACT if exact else CONSERVATIVE,
+        statement=f"The embedding's entries have second moment {second:.6g}{about}.",
+        predicted=second,
+        formula=formula,
+        parts=(Part(lambda o: measure_embedding(o, t, bias=bias), second, layer=None),),
+        combine=single,
+        promise=None,
+        gradients=frozenset(),
+        assumptions=("an entry's size is the same at every draw",)
+        if embedding.fixed_norm
+        else ("the embedding's entries are independent",),
+    )

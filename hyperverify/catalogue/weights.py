@@ -29,6 +29,19 @@ def _on_the_sphere(o: Observation, t: int, W: torch.Tensor) -> Pivot:
     return scaled_squares(double(half) * radius2.sqrt()[:, None], weight_variance(o, t)[:, None])
 
 
+# |W|^2 of orthonormal columns is right up to the rounding of H, h and their product.
+NORM_ROUNDING = 64
+
+
+def measure_norm(o: Observation, t: int) -> Pivot:
+    """How far |W|^2 departs from s |h|^2, squared, where it is more than rounding."""
+    W = o.layers[t].W.flatten(1)
+    expected = W.shape[1] * weight_variance(o, t)
+    off = double(W).square().sum(-1) / expected - 1
+    off = torch.where(off.abs() <= NORM_ROUNDING * torch.finfo(W.dtype).eps, 0.0, off)
+    return off.square(), torch.ones_like(off, dtype=torch.int64)
+
+
 def sphere_radius2(o: Observation, t: int) -> torch.Tensor:
     """chi2 with n_W degrees of freedom over n_W, shape (R,): turns a uniform direction normal."""
     n = o.spec.layers[t].n_weights
@@ -71,7 +84,7 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         law=common.law(spec, t) if not common.shared(spec, t) else _alone(spec),
         statement=f"The weights generated for {where} have second moment E[W^2] = {v:.6g}.",
         predicted=v,
-        formula=common.formula(spec, t, "weights"),
+        formula=common.weights_formula(spec, t),
         parts=(Part(lambda o: measure_weights(o, t), v, layer=t),),
         combine=single,
         promise=(spec.method, "weights"),
@@ -79,6 +92,8 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         assumptions=common.given(spec, t),
         departure=common.departure((spec.method, "weights")),
     )
+    if spec.method == "orthogonal":
+        yield _norm_claim(spec, t)
     if not spec.layers[t].bias:
         return
     u = float(m.bias)
@@ -98,6 +113,28 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         promise=(spec.method, "biases"),
         gradients=frozenset(),
         assumptions=("given the features g(e) that generate the biases", common.ZERO_BETA),
+    )
+
+
+def _norm_claim(spec: HypernetSpec, t: int) -> Claim:
+    return Claim(
+        spec=spec,
+        quantity="weights",
+        layer=t,
+        site="norm",
+        rules=common.weight_rules(spec, t),
+        claim=common.claim_kind(spec),
+        law=EXACT,
+        statement=f"The weights generated for {common.name(spec, t)} have |W|^2 = s |h|^2 at every "
+        f"draw: their relative departure from it is 0, up to rounding.",
+        predicted=0.0,
+        formula=None,
+        parts=(Part(lambda o: measure_norm(o, t), 0.0, "zero", t),),
+        combine=single,
+        promise=None,
+        gradients=frozenset(),
+        assumptions=common.given(spec, t),
+        departure=common.departure((spec.method, "weights")),
     )
 
 

@@ -24,7 +24,7 @@ _RELUS: Final = ("none", "all", "mixed")
 _OUTPUTS: Final = ("own", "shared", "chunked")
 _DISTRIBUTIONS: Final = ("normal", "uniform")
 _DISTRIBUTION_LETTERS: Final = {"normal": "N", "uniform": "U"}
-_SETTING_TAGS: Final = ("kind", "relu", "bias", "output", "distribution")
+_SETTING_TAGS: Final = ("kind", "relu", "bias", "output", "distribution", "group")
 
 
 def worst(verdicts: Iterable[str]) -> str:
@@ -36,7 +36,8 @@ def worst(verdicts: Iterable[str]) -> str:
 class Item:
     """One check with its number in the page and what is printed in its place.
 
-    ``assumptions`` are pairs: the number of an assumption in the page, and in its section.
+    ``assumptions`` are numbers in the list of ``section``; ``seed`` is None where the seed path
+    stands beside the specification, for all its checks.
     """
 
     check: Check
@@ -44,8 +45,18 @@ class Item:
     spec_number: int
     command: str
     formula_number: int | None = None
-    assumptions: tuple[tuple[int, int], ...] = ()
+    seed: str | None = None
+    section: int = 0
+    assumptions: tuple[int, ...] = ()
     more_tags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A network that was drawn, as canonical JSON, and the seed path if its checks share one."""
+
+    text: str
+    seed: str | None = None
 
 
 @dataclass
@@ -92,7 +103,7 @@ class Section:
     name: str
     latex: tuple[str, ...]
     formulas: tuple[Formula, ...]
-    assumptions: tuple[tuple[int, str], ...]
+    assumptions: tuple[str, ...]
     groups: list[Group]
 
     @property
@@ -163,7 +174,7 @@ class View:
     failures: tuple[Item, ...]
     matrix: Matrix
     departures: tuple[Departure, ...]
-    specs: tuple[str, ...]
+    specs: tuple[Spec, ...]
     numbers: dict[str, int]
 
 
@@ -184,14 +195,19 @@ def tally(checks: Iterable[Check]) -> str:
 def view(run: Run, run_path: str) -> View:
     """Group a run for the page; ``run_path`` stands in the replay commands."""
     specs: dict[str, int] = {}
+    seeds: dict[int, set[str]] = {}
     items: list[Item] = []
     for number, check in enumerate(run.checks):
         text = json.dumps(encode(check.spec), sort_keys=True, ensure_ascii=False)
+        spec_number = specs.setdefault(text, len(specs))
+        seed = " / ".join(str(step) for step in check.seed_path)
+        seeds.setdefault(spec_number, set()).add(seed)
         items.append(
             Item(
                 check=check,
                 number=number,
-                spec_number=specs.setdefault(text, len(specs)),
+                spec_number=spec_number,
+                seed=seed,
                 command=f"hyperverify replay {shlex.quote(run_path)} {shlex.quote(check.id)}",
                 more_tags=tuple(
                     (key, _shown(value))
@@ -200,6 +216,9 @@ def view(run: Run, run_path: str) -> View:
                 ),
             )
         )
+    for item in items:
+        if len(seeds[item.spec_number]) == 1:
+            item.seed = None
     sections = _sections(items)
     failures = sorted(
         (item for item in items if item.check.verdict != "VERIFIED"),
@@ -210,7 +229,10 @@ def view(run: Run, run_path: str) -> View:
         failures=tuple(failures),
         matrix=_matrix(sections),
         departures=_departures(items),
-        specs=tuple(specs),
+        specs=tuple(
+            Spec(text, *seeds[number]) if len(seeds[number]) == 1 else Spec(text)
+            for text, number in specs.items()
+        ),
         numbers={item.check.id: item.number for item in items},
     )
 
@@ -223,7 +245,7 @@ def _sections(items: list[Item]) -> tuple[Section, ...]:
     known = {rule: place for place, rule in enumerate(words.RULE_NAMES)}
     rules = sorted(by_rule, key=lambda rule: known.get(rule, len(known)))
     sections: list[Section] = []
-    counter = formula_counter = assumption_counter = 0
+    counter = formula_counter = 0
     for rule in rules:
         groups: list[Group] = []
         latex: dict[str, None] = {}
@@ -245,10 +267,10 @@ def _sections(items: list[Item]) -> tuple[Section, ...]:
                         formulas[key] = Formula(formula_counter, *key)
                         formula_counter += 1
                     item.formula_number = formulas[key].number
-                places = [
-                    assumptions.setdefault(text, len(assumptions)) for text in check.assumptions
-                ]
-                item.assumptions = tuple((assumption_counter + n, n + 1) for n in places)
+                item.section = len(sections)
+                item.assumptions = tuple(
+                    assumptions.setdefault(text, len(assumptions) + 1) for text in check.assumptions
+                )
         sections.append(
             Section(
                 number=len(sections),
@@ -256,13 +278,10 @@ def _sections(items: list[Item]) -> tuple[Section, ...]:
                 name=words.RULE_NAMES.get(rule, ""),
                 latex=tuple(text for text in latex if text.strip()),
                 formulas=tuple(formulas.values()),
-                assumptions=tuple(
-                    (assumption_counter + n, text) for text, n in assumptions.items()
-                ),
+                assumptions=tuple(assumptions),
                 groups=groups,
             )
         )
-        assumption_counter += len(assumptions)
     return tuple(sections)
 
 

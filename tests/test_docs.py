@@ -1,0 +1,141 @@
+"""The documentation is true: its Python runs, its outputs are as printed, its links lead somewhere."""
+
+from __future__ import annotations
+
+import builtins
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+
+import hyperverify
+from hyperverify import cli
+from hyperverify.schema import Check, Environment, Run
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), *(p for p in [ROOT / "README.md"] if p.is_file())])
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+ARROW = re.compile(r"#\s*->\s*(.*?)\s*$")
+
+
+def blocks(page: Path, language: str) -> list[tuple[int, str]]:
+    """The fenced blocks of a language, each with the line of the page that it starts on."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        (text.count("\n", 0, found.start(2)), found.group(2))
+        for found in FENCE.finditer(text)
+        if found.group(1) == language
+    ]
+
+
+def prose(page: Path) -> str:
+    """The page without its code blocks."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def printer(page: Path, lines: list[str], checked: list[int]) -> Any:
+    """A ``print`` that compares with the ``# ->`` comment on the line that calls it."""
+
+    def recorded(*values: object, sep: str = " ", **more: Any) -> None:
+        number = sys._getframe(1).f_lineno
+        arrow = ARROW.search(lines[number - 1])
+        if arrow:
+            printed = sep.join(map(str, values))
+            assert printed == arrow.group(1), f"{page.name}:{number} prints {printed}"
+            checked.append(number)
+        builtins.print(*values, sep=sep, **more)
+
+    return recorded
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run_in_order(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = page.read_text(encoding="utf-8").splitlines()
+    found = blocks(page, "python")
+    checked: list[int] = []
+    # No name of a script: a page must not count on being started as one.
+    namespace: dict[str, Any] = {"__name__": page.stem, "print": printer(page, lines, checked)}
+    threads = torch.get_num_threads()
+    try:
+        for line, source in found:
+            code = compile("\n" * line + source, str(page), "exec", dont_inherit=True)
+            exec(code, namespace)  # noqa: S102 - our own pages
+    finally:
+        torch.set_num_threads(threads)
+    promised = [
+        line + n
+        for line, source in found
+        for n, text in enumerate(source.splitlines(), start=1)
+        if ARROW.search(text)
+    ]
+    assert sorted(set(checked)) == promised, "an output is promised where nothing is printed"
+
+
+def slug(heading: str) -> str:
+    """The anchor that a heading gets."""
+    kept = re.sub(r"[^\w\- ]", "", heading.strip().lower())
+    return kept.replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name) if name else page
+        assert target.exists(), f"{page.name} links to {link}, which does not exist"
+        if anchor and target.suffix == ".md":
+            headings = re.findall(r"^#+ (.*)$", prose(target), re.MULTILINE)
+            assert anchor in [slug(heading) for heading in headings], f"{page.name}: no {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_spelled_as_the_command_line_has_them(page: Path) -> None:
+    group = typer.main.get_command(cli.app)
+    for _, block in blocks(page, "console"):
+        for line in block.splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if not line.startswith("$ hyperverify") or len(words) < 2 or words[1][0] == "-":
+                continue
+            parent = group.make_context("hyperverify", words[1:], resilient_parsing=True)
+            command = group.commands[words[1]]  # a KeyError: no such command
+            command.make_context(words[1], words[2:], parent=parent)
+
+
+def test_using_names_every_option_and_every_key() -> None:
+    text = (DOCS / "using.md").read_text(encoding="utf-8")
+    group = typer.main.get_command(cli.app)
+    for name, command in group.commands.items():
+        assert f"hyperverify {name}" in text
+        for parameter in command.params:
+            for option in (*parameter.opts, *parameter.secondary_opts):
+                if option.startswith("--") and option != "--help":
+                    assert f"`{option}`" in text, f"{name} {option} is not in using.md"
+    for model in (Run, Check, Environment):
+        for key in model.model_fields:
+            assert f"`{key}`" in text, f"{model.__name__}.{key} is not in using.md"
+
+
+def test_architecture_maps_every_module() -> None:
+    package = Path(hyperverify.__file__).parent
+    modules = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if "__pycache__" not in path.parts
+    }
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    mapped = set(re.findall(r"^\| `([\w/]+\.py)` \|", text, re.MULTILINE))
+    assert modules - mapped == set(), "modules that the map lacks"
+    assert mapped - modules == set(), "modules that the map has and the package lacks"
