@@ -18,9 +18,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.func import vmap  # pyright: ignore[reportPrivateImportUsage]
 
 from hyperverify import nets
+from hyperverify.linear_algebra import per_replicate
+from hyperverify.nets import Tensors
 from hyperverify.pivots import rank_tolerance
 from hyperverify.sampling import Block
 from hyperverify.specs import HypernetSpec
@@ -69,13 +70,35 @@ class LayerObservation:
         self._layer = whole.spec.layers[t]
         self._group = whole.spec.output_group(t)
 
+    # What the reference module computes, of one replicate.
+
+    def _features(self, tensors: Tensors) -> Tensor:
+        return nets.features(self._spec, tensors, self._t)
+
+    def _bias_features(self, tensors: Tensors) -> Tensor:
+        return nets.bias_features(self._spec, tensors, self._t)
+
+    def generate_weight(self, tensors: Tensors, h: Tensor) -> Tensor:
+        """W of one replicate from its output layer and features."""
+        return nets.generate_weight(self._spec, tensors, self._t, h)
+
+    def _generate_bias(self, tensors: Tensors, g: Tensor) -> Tensor:
+        b = nets.generate_bias(self._spec, tensors, self._t, g)
+        assert b is not None
+        return b
+
+    def _apply(self, W: Tensor, x: Tensor, b: Tensor | None = None) -> Tensor:
+        return nets.apply_layer(self._layer, W, b, x)
+
+    # What R replicates show.
+
     @cached_property
     def h(self) -> Tensor:
         if self._t and self._spec.embeddings == "one":
             return self._whole.layers[0].h
         inputs = self._whole.tensors("embeddings.", "trunk.", f"input_layers.{self._t}.")
         with torch.no_grad():
-            h = _vmap(lambda ts: nets.features(self._spec, ts, self._t))(inputs)
+            h = per_replicate(self._features, inputs)
         return h.requires_grad_(self._whole.differentiable)
 
     @cached_property
@@ -87,16 +110,16 @@ class LayerObservation:
             return self._whole.layers[first].g
         inputs = self._whole.tensors("embeddings.", "trunk.", "bias_embeddings.", "bias_trunk.")
         with torch.no_grad():
-            g = _vmap(lambda ts: nets.bias_features(self._spec, ts, self._t))(inputs)
+            g = per_replicate(self._bias_features, inputs)
         # A leaf of its own, also where g = h: dL/dg stays apart from dL/dh.
         return g.detach().clone().requires_grad_(self._whole.differentiable)
 
     @cached_property
     def W(self) -> Tensor:
-        whole, t = self._whole, self._t
+        whole = self._whole
         ts = whole.leaves(f"output_layers.{self._group}.")
         with torch.set_grad_enabled(whole.differentiable and not whole.streaming):
-            W = _vmap(lambda ts, h: nets.generate_weight(self._spec, ts, t, h))(ts, self.h)
+            W = per_replicate(self.generate_weight, ts, self.h)
         return W.requires_grad_(whole.differentiable)
 
     @cached_property
@@ -105,7 +128,7 @@ class LayerObservation:
         if g is None:
             return None
         ts = self._whole.leaves(f"bias_layers.{self._group}.")
-        return _vmap(lambda ts, g: nets.generate_bias(self._spec, ts, self._t, g))(ts, g)
+        return per_replicate(self._generate_bias, ts, g)
 
     @cached_property
     def x(self) -> Tensor:
@@ -118,10 +141,9 @@ class LayerObservation:
 
     @cached_property
     def z(self) -> Tensor:
-        layer, b = self._layer, self.b
-        if b is None:
-            return _vmap(lambda W, x: nets.apply_layer(layer, W, None, x))(self.W, self.x)
-        return _vmap(lambda W, b, x: nets.apply_layer(layer, W, b, x))(self.W, b, self.x)
+        if self.b is None:
+            return per_replicate(self._apply, self.W, self.x)
+        return per_replicate(self._apply, self.W, self.x, self.b)
 
     @cached_property
     def y(self) -> Tensor:
@@ -271,7 +293,7 @@ class Observation:
             layer, group = self.layers[t], spec.output_group(t)
             tensors = self.tensors(f"output_layers.{group}.")
             weight = tensors[f"output_layers.{group}.weight"].requires_grad_("H" in wanted)
-            W = _vmap(lambda ts, h, t=t: nets.generate_weight(spec, ts, t, h))(tensors, layer.h)
+            W = per_replicate(layer.generate_weight, tensors, layer.h)
             targets = [layer.h if k == "h" else weight for k in wanted]
             found = torch.autograd.grad(W, targets, self._gradients[t]["W"])
             for kind, part in zip(wanted, found, strict=True):
@@ -283,7 +305,3 @@ class Observation:
 
     def _shared_key(self, t: int, kind: str) -> tuple[str, int]:
         return kind, self.spec.output_group(t) if kind == "H" else id(self.layers[t].h)
-
-
-def _vmap(function: Any) -> Any:
-    return vmap(function)

@@ -7,7 +7,7 @@ class HyperverifyError(ValueError):
     """A mistake of the caller. ``str(error)`` is one clear line; the CLI prints it and exits with 2."""
 
 
-class BadArgument(HyperverifyError):
+class BadArgument(HyperverifyError):  # noqa: N818  named for what it reports
     """An argument with a value that is not allowed.
 
     Args:

@@ -85,7 +85,9 @@ def _by_group(layer: LayerSpec, channels: Array) -> Array:
     return channels.reshape(*shape[:-2], layer.groups, -1, shape[-1]).sum(-2)
 
 
-def forward_at(layer: LayerSpec, size: tuple[int, ...], position: int, v: Array, u: Array, x2: Array) -> Array:
+def forward_at(
+    layer: LayerSpec, size: tuple[int, ...], position: int, v: Array, u: Array, x2: Array
+) -> Array:
     """E[z^2] at one output position, for each group: v times the x^2 that are read, plus u.
 
     Args:
@@ -103,7 +105,9 @@ def forward_at(layer: LayerSpec, size: tuple[int, ...], position: int, v: Array,
     return v * _by_group(layer, x2)[..., read[read >= 0]].sum(-1) + u
 
 
-def backward_at(layer: LayerSpec, size: tuple[int, ...], position: int, v: Array, d2: Array) -> Array:
+def backward_at(
+    layer: LayerSpec, size: tuple[int, ...], position: int, v: Array, d2: Array
+) -> Array:
     """E[(dL/dx)^2] at one input position, for each group: the transpose of :func:`forward_at`.
 
     Args:
@@ -120,7 +124,9 @@ def backward_at(layer: LayerSpec, size: tuple[int, ...], position: int, v: Array
     return v * _by_group(layer, d2)[..., readers].sum(-1)
 
 
-def weight_gradient_at(layer: LayerSpec, size: tuple[int, ...], tap: int, d2: Array, x2: Array) -> Array:
+def weight_gradient_at(
+    layer: LayerSpec, size: tuple[int, ...], tap: int, d2: Array, x2: Array
+) -> Array:
     """E[(dL/dW)^2] of one sample at one kernel tap: over output positions, (dL/dz)^2 times x^2.
 
     Args:
@@ -233,7 +239,9 @@ def _classical(method: str, s: int, columns: int, rows: int) -> Number:
     return _mean(method, inward, outward)
 
 
-def _solve_hyperfan(method: str, layer: LayerSpec, scale: Number, bias_scale: Number) -> tuple[Number, Number]:
+def _solve_hyperfan(
+    method: str, layer: LayerSpec, scale: Number, bias_scale: Number
+) -> tuple[Number, Number]:
     """(Var(H), Var(G)) from what the method asks of the layer.
 
     Args:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hyperverify.linear_algebra import cholesky, solve_lower, svd
+
 Pivot = tuple[Tensor, Tensor]
 """S of shape (R,), float64, and nu of shape (R,), int64."""
 
@@ -69,21 +71,23 @@ def innovations(
     Returns:
         Squared innovations over their variance, shape (R, n), and whether each row is new (not
         determined by the past), bool of shape (R, n). Each new row carries m degrees of freedom.
+        A row that is predicted to be exactly zero and is not, or whose variance is NaN, is infinite.
     """
     gram, targets = double(gram), double(targets)
     # Where every row is new, the causal factor is the plain Cholesky factor.
-    factor, failed = torch.linalg.cholesky_ex(gram)
+    factor, found = cholesky(gram)
     own = gram.diagonal(dim1=-2, dim2=-1)
     left = factor.diagonal(dim1=-2, dim2=-1).square()
-    plain = (failed == 0) & ((own > 0) & (left > tolerance * own)).all(-1)
+    plain = found & ((own > 0) & (left > tolerance * own)).all(-1)
     squares = torch.zeros_like(own)
     fresh = torch.ones_like(own, dtype=torch.bool)
     if plain.any():
-        solved = torch.linalg.solve_triangular(factor[plain], targets[plain], upper=False)
+        solved = solve_lower(factor[plain], targets[plain])
         squares[plain] = solved.square().sum(-1)
     if not plain.all():
         squares[~plain], fresh[~plain] = _row_by_row(gram[~plain], targets[~plain], tolerance)
-    return squares, fresh
+    broken = ~(own >= 0) | ((own == 0) & (targets != 0).any(-1))
+    return torch.where(broken, torch.inf, squares), fresh
 
 
 def _row_by_row(gram: Tensor, targets: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
@@ -134,7 +138,7 @@ def least_squares(
         nu = m times the directions kept.
     """
     A, C = double(features), double(targets)
-    left, sizes, _ = torch.linalg.svd(A, full_matrices=False)
+    left, sizes, _ = svd(A)
     kept = sizes.square() > tolerance * sizes.square().amax(-1, keepdim=True)
     squares = (left.transpose(1, 2) @ C).square().sum(-1) / torch.where(kept, sizes, 1.0).square()
     return torch.where(kept, squares, 0.0).sum(-1) / variance, kept.sum(-1) * C.shape[-1]
@@ -149,7 +153,10 @@ def row_basis(rows: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The basis, shape (R, min(n, d), d), zero rows where it is smaller; and its size, (R,).
     """
-    _, sizes, basis = torch.linalg.svd(double(rows), full_matrices=False)
+    rows = double(rows)
+    # A short row counts as much as a long one.
+    lengths = rows.norm(dim=-1, keepdim=True)
+    _, sizes, basis = svd(rows / torch.where(lengths > 0, lengths, 1.0))
     kept = sizes.square() > RANK_TOLERANCE * sizes.square().amax(-1, keepdim=True)
     return basis * kept[..., None], kept.sum(-1)
 

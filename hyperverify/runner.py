@@ -358,8 +358,12 @@ def _git(root: Path, *arguments: str) -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10
+        done = subprocess.run(  # noqa: S603  fixed arguments
+            ["git", "-C", str(root), *arguments],  # noqa: S607  whichever git the user has
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -381,9 +385,7 @@ def replay(stored: Run, check_id: str) -> store.Check:
             f"check {check_id} does not follow from its stored spec; allowed: a run.json that has "
             "not been altered"
         )
-    levels = Levels(
-        stored.alpha_per_check, stored.beta, stored.tolerance, stored.p_inconclusive
-    )
+    levels = Levels(stored.alpha_per_check, stored.beta, stored.tolerance, stored.p_inconclusive)
     device = resolve_device(stored.device)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

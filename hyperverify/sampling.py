@@ -136,7 +136,8 @@ def blocks(
     Args:
         spec: what to draw.
         root_seed: the run's seed.
-        device, dtype: of the tensors.
+        device: of the tensors.
+        dtype: of the tensors.
         draws: another plan than the initializer's own (planted defects).
     """
     chosen = plan(spec) if draws is None else draws

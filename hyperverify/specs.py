@@ -98,9 +98,9 @@ def _whole_tuple(name: str, value: object, least: int) -> tuple[int, ...]:
 
 
 def _items(name: str, value: object, kind: type, at_least: int) -> tuple[Any, ...]:
-    if not isinstance(value, (list, tuple)) or len(cast("list[object]", value)) < at_least:
-        raise BadArgument(name, value, f"a list of at least {at_least} {kind.__name__}")
-    items = cast("list[object] | tuple[object, ...]", value)
+    items = cast("tuple[object, ...]", value)
+    if not isinstance(value, (list, tuple)) or len(items) < at_least:
+        raise BadArgument(name, items, f"a list of at least {at_least} {kind.__name__}")
     for n, item in enumerate(items):
         if not isinstance(item, kind):
             raise BadArgument(f"{name}[{n}]", item, f"a {kind.__name__}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 from hypothesis import strategies as st
 
@@ -35,8 +36,7 @@ def dense_specs(draw: st.DrawFn, method: st.SearchStrategy[str] = hyperfan) -> H
     bias = draw(st.booleans())
     return HypernetSpec(
         layers=tuple(
-            LayerSpec(a, b, relu=draw(st.booleans()), bias=bias)
-            for a, b in zip(widths, widths[1:], strict=False)
+            LayerSpec(a, b, relu=draw(st.booleans()), bias=bias) for a, b in pairwise(widths)
         ),
         embedding=draw(embeddings()),
         method=draw(method),

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hyperverify import catalogue, formulas, moments, plan
-from hyperverify.catalogue import conditions
+from hyperverify import catalogue, formulas, moments, nets, plan
+from hyperverify.catalogue import backward, conditions, hypergradient
 from hyperverify.catalogue.study import Levels, Outcome, run_study
 from hyperverify.evidence import Verdict
 from hyperverify.formulas import RULES, Rule
@@ -91,6 +91,8 @@ class Defect:
         refuted: the checks that own it, by the end of their id ("weights/L1").
         verified: checks that it does not touch.
         by: what refutes it.
+        still: checks whose witnesses disagree but whose measurement stays VERIFIED: the defect is
+            upstream of what they condition on.
     """
 
     of: str
@@ -100,6 +102,7 @@ class Defect:
     refuted: tuple[str, ...]
     verified: tuple[str, ...] = ()
     by: str = MEASUREMENT
+    still: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -211,6 +214,19 @@ def shared_dense(method: str) -> HypernetSpec:
         method=method,
         distribution="normal",
         bias_embedding=EmbeddingSpec(3, "normal", THIRD),
+        output="shared",
+        flow="layerwise",
+    )
+
+
+def alternating(method: str) -> HypernetSpec:
+    """The first and the third of three dense layers share an output layer: 6 to 4 to 6 to 4."""
+    widths = (6, 4, 6, 4)
+    return HypernetSpec(
+        layers=tuple(LayerSpec(widths[t], widths[t + 1], relu=True) for t in range(3)),
+        embedding=EmbeddingSpec(3, "uniform", TWO),
+        method=method,
+        distribution="normal",
         output="shared",
         flow="layerwise",
     )
@@ -340,9 +356,10 @@ def _on(
     refuted: tuple[str, ...],
     verified: tuple[str, ...] = (),
     by: str = MEASUREMENT,
+    still: tuple[str, ...] = (),
 ) -> list[Defect]:
     return [
-        Defect(rule, name, spec, partial(wrong_rule, rule, change), refuted, verified, by)
+        Defect(rule, name, spec, partial(wrong_rule, rule, change), refuted, verified, by, still)
         for name, change in changes.items()
     ]
 
@@ -592,8 +609,91 @@ def _appendix() -> list[Defect]:
                 f"{own} dropped": _with(**{own: 1}),
             }
         )
-        found += _on(rule, chunked(method), changes, ("trunk/L1",), ("weights/L1", "forward/L1"))
-        found += _on(rule, chunked(method, relu=False), EXTRA_RELU, ("trunk/L1",), ("weights/L1",))
+        given_alpha = ("weights/L1", "forward/L1")
+        for spec, wrong in ((chunked(method), changes), (chunked(method, relu=False), EXTRA_RELU)):
+            found += _on(rule, spec, wrong, ("trunk/L1",), ("embedding",), still=given_alpha)
+    return found
+
+
+def _named_twice() -> list[Defect]:
+    """Rules that are another rule's second name, in an initializer that goes by that name."""
+    found: list[Defect] = []
+
+    def by_name(rule: str, change: Change) -> list[Patch]:
+        def output_variance(spec: HypernetSpec, t: int) -> float:
+            facts = {**plan._dims(spec, t), "variant": spec.method}
+            return plan.rule_variance(rule, facts)
+
+        return [*wrong_rule(rule, change), (plan, "output_variance", output_variance)]
+
+    def on(
+        rule: str,
+        spec: HypernetSpec,
+        changes: dict[str, Change],
+        refuted: tuple[str, ...],
+        verified: tuple[str, ...],
+    ) -> None:
+        for name, change in changes.items():
+            # an initializer that follows it, and a page of formulas that prints it
+            patches = partial(by_name, rule, change)
+            found.append(Defect(rule, name, spec, patches, refuted, verified))
+            patches = partial(wrong_rule, rule, change)
+            printed = f"{name}, in print alone"
+            found.append(Defect(rule, printed, spec, patches, refuted[:1], verified, WITNESSES))
+
+    for method in ("fan-in", "fan-out", "harmonic"):
+        changes: dict[str, Change] = {
+            f"{other} in its place": _with(variant=other)
+            for other in ("fan-in", "fan-out", "harmonic")
+            if other != method
+        }
+        spec = dense(method, trunk=())
+        on("M1", spec, changes | NO_RELU | SCALE, ON_WEIGHTS[:1], ("biases/L1", "dL-dW/L1"))
+    for method in ("hyperfan-in", "hyperfan-out"):
+        other = "hyperfan-out" if method == "hyperfan-in" else "hyperfan-in"
+        swapped: dict[str, Change] = {f"{other} in its place": _with(variant=other)}
+        fans: dict[str, Change] = {"fans swapped": _taking(d_i="d_j", d_j="d_i")}
+        owners = ("weights/L1", "weights/L3", "forward/L1")
+        changes = swapped | fans | NO_RELU | SCALE | EMBEDDING | FEATURES
+        on("A1.H", alternating(method), changes, owners, ("dL-dW/L1", "embedding"))
+        on("A1.H", shared(method), RECEPTIVE, ("weights/L1",), ("dL-dW/L1",))
+        on("A1.H", shared_dense(method), swapped, ("weights/L1",), ("biases/L1",))
+    return found
+
+
+def _detached(t: int) -> list[Patch]:
+    """Layer ``t`` sends the output layer that it shares no gradient."""
+    right = nets.generate_weight
+
+    def wrong(spec: HypernetSpec, tensors: Any, at: int, h: Any = None) -> torch.Tensor:
+        if at == t:
+            tensors = {
+                name: tensor.detach() if name.startswith("output_layers.") else tensor
+                for name, tensor in tensors.items()
+            }
+        return right(spec, tensors, at, h)
+
+    return [(nets, "generate_weight", wrong)]
+
+
+def _shared_gradient() -> list[Defect]:
+    found: list[Defect] = []
+    spec = shared("hyperfan-in")
+    for t in (0, 1):
+        name = f"layer {t + 1} left out of the sum"
+        patches = partial(_detached, t)
+        apart = ("weights/L1", f"dL-dW/L{t + 1}")
+        found.append(Defect("A1.grad", name, spec, patches, ("dL-dH",), apart))
+    slips: dict[str, Change] = {
+        "mean for sum": lambda right, given: right() / 2,
+        "features left out": lambda right, given: sum(given["weight_gradient_second_moments"]),
+        "gradients of the last layer alone": lambda right, given: given[
+            "weight_gradient_second_moments"
+        ][-1]
+        * given["feature_second_moments"][-1],
+    }
+    apart = ("weights/L1", "dL-dW/L1")
+    found += _on("A1.grad", spec, slips, ("dL-dH",), apart, WITNESSES)
     return found
 
 
@@ -604,6 +704,8 @@ RULE_DEFECTS: tuple[Defect, ...] = (
     *_classical(),
     *_ad_hoc(),
     *_appendix(),
+    *_named_twice(),
+    *_shared_gradient(),
 )
 
 
@@ -688,10 +790,6 @@ def _reading() -> list[Defect]:
             ("biases/L1",), ("weights/L1",),
         ),
         (
-            "the generated bias forgotten", dense(), lambda spec, t, d: {"bias": False},
-            ("weights/L1", "forward/L1"), ("biases/L1",),
-        ),
-        (
             "the ReLU before instead of the ReLU after", pair(),
             lambda spec, t, d: {"relu": t > 0 and spec.layers[t - 1].relu},
             ("weights/L1", "weights/L2"), ("dL-dW/L1",),
@@ -709,14 +807,17 @@ def _reading() -> list[Defect]:
             lambda spec, t, d: {"sigma2": math.sqrt(spec.sigma2)}, ("weights/L1",), ("embedding",),
         ),
     ]  # fmt: skip
-    return [
+    found = [
         Defect("plan._dims", name, spec, partial(_wrong_dims, change), refuted, verified)
         for name, spec, change, refuted, verified in slips
     ]
+    unbiased = partial(_wrong_dims, lambda spec, t, d: {"bias": False})
+    found.append(Defect("plan._dims", "the bias forgotten", dense(), unbiased, (), by=REFUSAL))
+    return found
 
 
 def _drawing() -> list[Defect]:
-    uniform, trunkless = dense(distribution="uniform"), embedded("uniform")
+    uniform = dense(distribution="uniform")
     named: list[tuple[str, str, HypernetSpec, Any, tuple[str, ...], tuple[str, ...]]] = [
         (
             "sqrt 3 dropped in the bound", "uniform", uniform,
@@ -806,7 +907,6 @@ def _drawing() -> list[Defect]:
                ("weights/L1", "forward/L1"))
         for name, entry in entries.items()
     ]  # fmt: skip
-    assert trunkless.method
     return found
 
 
@@ -855,9 +955,10 @@ def _oracle_on(
     refuted: tuple[str, ...],
     verified: tuple[str, ...] = (),
     by: str = MEASUREMENT,
+    still: tuple[str, ...] = (),
 ) -> list[Defect]:
     return [
-        Defect(function, name, spec, partial(_instead, function, wrong), refuted, verified, by)
+        Defect(function, name, spec, partial(_instead, function, wrong), refuted, verified, by, still)
         for name, wrong in wrongs.items()
     ]
 
@@ -904,18 +1005,14 @@ def _counting() -> list[Defect]:
     circular = LayerSpec(2, 4, (3,), padding=(1,), padding_mode="circular", bias=True)
     flat = LayerSpec(2, 3, (2, 3), padding=(1, 0), bias=True)
     apart = ("weights/L1", "biases/L1")
+    # the sites are named by the wrong table: what is a border, and where there is none, moves
     for what, layer, owners in (
-        ("padding", padded, ("forward/L1/border", "backward/L1/border", "dL-dW/L1/border")),
-        ("stride", strided, ("forward/L1", "backward/L1", "dL-dW/L1")),
-        ("dilation", dilated, ("forward/L1", "backward/L1/border", "dL-dW/L1")),
+        ("padding", padded, ("forward/L1/border", "dL-dW/L1/border", "backward/L1/border")),
+        ("stride", strided, ("forward/L1", "dL-dW/L1", "backward/L1/inside")),
+        ("dilation", dilated, ("forward/L1", "dL-dW/L1", "backward/L1/inside")),
     ):
         spec = conv(layer=layer, size=6)
         wrong = {f"{what} ignored": _taps(ignoring=what)}
-        if what == "padding":
-            # what is no border any more has another name: look at what is left
-            owners = ("forward/L1", "dL-dW/L1")
-        elif what == "dilation":
-            owners = ("forward/L1", "dL-dW/L1")
         found += _oracle_on("taps", spec, wrong, owners, apart)
     wrong = {"circular read as zeros": _taps(ignoring="circular")}
     owners = ("forward/L1/border", "backward/L1/border", "dL-dW/L1/border")
@@ -976,9 +1073,6 @@ def _operators() -> list[Defect]:
     found += _oracle_on(
         "weight_gradient_at", linear,
         {
-            "kernel turned round": lambda f, layer, size, tap, d2, x2: f(
-                layer, size, 2 - tap, d2, x2
-            ),
             "averaged over positions": lambda f, layer, size, tap, d2, x2: f(
                 layer, size, tap, d2, x2
             )
@@ -989,6 +1083,9 @@ def _operators() -> list[Defect]:
         },
         ("dL-dW/L1/border",), (*apart, "forward/L1/inside"),
     )  # fmt: skip
+    turned = {"kernel turned round": lambda f, layer, size, tap, d2, x2: f(layer, size, 1 - tap, d2, x2)}
+    even = conv(layer=LayerSpec(2, 4, (2,), stride=(2,), bias=True), size=6)
+    found += _oracle_on("weight_gradient_at", even, turned, ("dL-dW/L1",), apart)
     found += _oracle_on(
         "bias_gradient", linear,
         {
@@ -1089,10 +1186,10 @@ def _hypernet() -> list[Defect]:
         ("biases/L1",), ("embedding", "weights/L1"),
     )  # fmt: skip
     inverted: dict[str, Callable[..., Any]] = {
-        "inverted": lambda f, kind, a, b: 1 / f(kind, a, b),
+        "inverted": lambda f, kind, a, b: 1 / f(kind, a, b) if a and b else f(kind, a, b),
         "arithmetic": lambda f, kind, a, b: (a + b) / 2,
     }
-    found += _oracle_on("_mean", dense("hyperfan-harmonic"), inverted, ("weights/L1",))
+    found += _oracle_on("_mean", dense("hyperfan-harmonic", bias=False), inverted, ("weights/L1",))
     found += _oracle_on(
         "_sqrt", dense("hyperfan-geometric", bias=False, widths=(8, 4)),
         {"forgotten": lambda f, value: value, "halved": lambda f, value: value / 2},
@@ -1143,8 +1240,9 @@ def _chunks() -> list[Defect]:
         return f(replace(spec, method=methods[0]), layer)
 
     found += _oracle_on(
-        "_chunked_moments", spec, {"in and out swapped": other_fan}, ("trunk/L1",), ("weights/L1",)
-    )
+        "_chunked_moments", spec, {"in and out swapped": other_fan}, ("trunk/L1",), ("embedding",),
+        still=("weights/L1", "forward/L1"),
+    )  # fmt: skip
 
     def exchanged(f: Any, out_channels: int, in_channels: int, size: int) -> Any:
         i, j = np.indices((out_channels, in_channels))
@@ -1177,19 +1275,20 @@ def _predictions() -> list[Defect]:
         "forward_offset", dense(), {"ReLU forgotten": lambda f, layer, m: m.bias}, ("forward/L1",),
         ("weights/L1", "biases/L1"), WITNESSES,
     )  # fmt: skip
-    maps: dict[str, Callable[..., Any]] = {
-        "a layer left out": lambda f, spec, *q: f(
-            replace(spec, layers=(spec.layers[0], *spec.layers[2:])), *q
-        ) if False else [2 * m for m in f(spec, *q)],
-    }
-    del maps
-    doubled = {"doubled": lambda f, spec, *q: [2 * m for m in f(spec, *q)]}
-    turned = {"input for output": lambda f, spec, *q: f(spec, *q)[::-1]}
-    both = doubled | turned
     chain = deep("hyperfan-out")
-    found += _oracle_on("forward_maps", chain, both, ("depth/forward",), ("weights/L1",), WITNESSES)
+    maps: dict[str, Callable[..., Any]] = {
+        "doubled": lambda f, spec, *q: [2 * m for m in f(spec, *q)],
+        "the last layer left out": lambda f, spec, *q: f(spec, *q)[:-1],
+    }
+    found += _oracle_on("forward_maps", chain, maps, ("depth/forward",), ("weights/L1",), WITNESSES)
     chain = deep("hyperfan-in")
-    found += _oracle_on("backward_maps", chain, both, ("depth/backward",), ("weights/L1",), WITNESSES)
+    maps = {
+        "doubled": lambda f, spec, *p: [2 * m for m in f(spec, *p)],
+        "the first layer left out": lambda f, spec, *p: f(spec, *p)[1:],
+    }
+    found += _oracle_on(
+        "backward_maps", chain, maps, ("depth/backward",), ("weights/L1",), WITNESSES
+    )
 
     def no_offset(f: Any, layer: Any, size: Any, at: int, v: Any, u: Any, x2: Any) -> Any:
         return f(layer, size, at, v, 0 * u, x2)
@@ -1209,3 +1308,31 @@ ORACLE_DEFECTS: tuple[Defect, ...] = (
     *_chunks(),
     *_predictions(),
 )
+
+
+# --- printed predictions that the catalogue puts together -------------------------------------------
+
+
+def _printed() -> list[Defect]:
+    found: list[Defect] = []
+    whole, at_tap = hypergradient.weight_gradient_sum, backward.gradient_at
+    slips: list[tuple[str, Any, str, Any]] = [
+        ("ReLU forgotten", hypergradient, "weight_gradient_sum", lambda *a: 2 * whole(*a)),
+        ("ReLU forgotten", backward, "gradient_at", lambda *a: 2 * at_tap(*a)),
+    ]
+    for spec, tap in ((dense(), ""), (conv(), "")):
+        for name, room, function, wrong in slips:
+            owners = {
+                "weight_gradient_sum": ("dL-dh/L1",),
+                "gradient_at": (f"dL-dW/L1{tap}", f"dL-dH/L1{tap}"),
+            }[function]
+            patches: list[Patch] = [(room, function, wrong)]
+            what = f"{room.__name__.rpartition('.')[2]}.{function}"
+            found.append(
+                Defect(what, f"{name}, {spec.kind}", spec, partial(list, patches), owners,
+                       ("weights/L1", "biases/L1"), WITNESSES)
+            )  # fmt: skip
+    return found
+
+
+PRINTED_DEFECTS: tuple[Defect, ...] = tuple(_printed())

@@ -70,7 +70,9 @@ def test_the_hyperfan_rules_meet_every_setting(everything: list[tuple[Study, Cla
         (False, True),
     )
     # Appendix A.2 has no generated biases; shared convolutions are studied without them.
-    expected = {s for s in settings if not (s[5] and (s[2] == "chunked" or s[1:3] == ("conv", "shared")))}
+    expected = {
+        s for s in settings if not (s[5] and (s[2] == "chunked" or s[1:3] == ("conv", "shared")))
+    }
     assert expected <= seen
 
 
@@ -129,7 +131,9 @@ def test_where_the_paper_is_departed_from_the_report_says_so() -> None:
     forward = next(c for c in claims_of(narrowing) if c.quantity == "forward")
     assert math.isclose(forward.predicted, 16 / 10)
     assert forward.departure is not None
-    border = next(c for c in claims_of(conv("hyperfan-in", "none", False, "normal")) if c.site == "border")
+    border = next(
+        c for c in claims_of(conv("hyperfan-in", "none", False, "normal")) if c.site == "border"
+    )
     assert math.isclose(border.predicted, 4 / 9)
     assert border.departure is not None
     assert "border" in border.departure

@@ -25,6 +25,7 @@ from hyperverify.catalogue.conditions import (
 )
 from hyperverify.catalogue.weights import sphere_radius2
 from hyperverify.engine import Observation, centre
+from hyperverify.linear_algebra import norm, pinv
 from hyperverify.pivots import Pivot, double, off_rows, scaled_squares, whitened_squares
 from hyperverify.specs import HypernetSpec
 
@@ -43,16 +44,16 @@ def measure(o: Observation, t: int, position: int) -> Pivot:
     if layer.relu:
         return _batch_off_inputs(o, t)
     readers, _ = np.nonzero(moments.taps(layer, spec.sizes[t]) == position)
-    S = torch.zeros(dx.shape[0], dtype=torch.float64, device=dx.device)
-    nu = torch.zeros(dx.shape[0], dtype=torch.int64, device=dx.device)
+    total = torch.zeros(dx.shape[0], dtype=torch.float64, device=dx.device)
+    df = torch.zeros(dx.shape[0], dtype=torch.int64, device=dx.device)
     deltas = dz[..., readers].reshape(*dz.shape[:2], layer.groups, -1)
     for group, targets in enumerate(dx[..., position].chunk(layer.groups, dim=-1)):
         d = deltas[:, :, group]
         part = whitened_squares(
             v[:, None, None] * (d @ d.transpose(1, 2)), targets, o.rank_tolerance
         )
-        S, nu = S + part[0], nu + part[1]
-    return S, nu
+        total, df = total + part[0], df + part[1]
+    return total, df
 
 
 def _batch_off_inputs(o: Observation, t: int) -> Pivot:
@@ -97,7 +98,7 @@ def _sample_cotangents(o: Observation, t: int, dW: Tensor) -> Pivot:
     """
     variance = entering_variance(o, t)[..., centre(o.spec.sizes[t + 1])]  # (R, B, out_channels)
     X = patches(o, t, centre(o.spec.sizes[t + 1]))[:, :, 0]
-    solved = torch.linalg.pinv(X).transpose(1, 2) @ double(dW).flatten(2).transpose(1, 2)
+    solved = pinv(X).transpose(1, 2) @ double(dW).flatten(2).transpose(1, 2)
     return scaled_squares(torch.where(variance > 0, solved, 0.0), variance)
 
 
@@ -114,8 +115,8 @@ def rows(o: Observation, values: Tensor, variance: Tensor) -> tuple[Tensor, Tens
         variance: of the squared norm over the features, (R, out_channels, in_channels / groups).
     """
     if o.spec.kind == "linear":
-        return double(values).flatten(2).norm(dim=-1), variance.sum(-1)
-    return double(values[:, :, 0]).norm(dim=-1), variance[..., 0]
+        return norm(double(values).flatten(2)), variance.sum(-1)
+    return norm(double(values[:, :, 0])), variance[..., 0]
 
 
 def gain_at(spec: HypernetSpec, t: int, position: int) -> float:
@@ -150,7 +151,6 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
     full = math.prod(spec.sizes[t + 1])
     for site, tap in tap_sites(spec, t).items():
         value = gradient_at(spec, t, tap)
-        dense = spec.kind == "linear"
         at = f" at the kernel's {site} taps" if site else ""
         yield Claim(
             spec=spec,
@@ -164,9 +164,7 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
             f"{common.name(spec, t)} the second moment {value:.6g}{at}"
             + (f", summed over {full} positions." if full > 1 else "."),
             predicted=value,
-            formula=common.formula(spec, t, "weight_gradient", p=1, q=1, batch=spec.batch)
-            if dense
-            else None,
+            formula=common.gradient_formula(spec, t, tap),
             parts=(Part(lambda o, k=tap: measure_gradient(o, t, k), value, layer=t),),
             combine=single,
             promise=(spec.method, "weight_gradient"),

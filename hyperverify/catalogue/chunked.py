@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ def measure_weights(o: Observation, t: int) -> Pivot:
 
 
 def _tiled(o: Observation, t: int, position: int) -> tuple[Tensor, Tensor]:
-    """alpha by (i or j, tile, channel) and the input read at ``position``, (R, d_j, entries)."""
+    """Features alpha by (i or j, tile, channel) and the input read at ``position``, (R, d_j, entries)."""
     layer, chunk = o.spec.layers[t], _chunk(o.spec)
     alpha = double(o.layers[t].h)
     tiles = (layer.out_channels if chunk.branch(layer) == "i" else layer.in_channels) // chunk.size
@@ -101,7 +102,13 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
     plain = EXACT if spec.distribution == "normal" else CONSERVATIVE
     branch = chunk.branch(layer)
     rules = common.weight_rules(spec, t)
-    base = {"spec": spec, "layer": t, "site": "", "claim": CONDITIONAL, "combine": single}
+    base: dict[str, Any] = {
+        "spec": spec,
+        "layer": t,
+        "site": "",
+        "claim": CONDITIONAL,
+        "combine": single,
+    }
     alpha, v = float(m.feature), float(m.weight)
     yield Claim(
         quantity="trunk",

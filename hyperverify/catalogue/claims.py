@@ -19,6 +19,7 @@ CONSERVATIVE = "conservative"
 CALIBRATED = "calibrated"
 
 Measure = Callable[[Observation], Pivot]
+Combine = Callable[[Sequence[float]], float]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Claim:
     predicted: float
     formula: float | None
     parts: tuple[Part, ...]
-    combine: Callable[[Sequence[float]], float]
+    combine: Combine
     promise: tuple[str, str] | None
     gradients: frozenset[str]
     assumptions: tuple[str, ...]

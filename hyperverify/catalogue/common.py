@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from hyperverify.catalogue.claims import CALIBRATED, CONDITIONAL, CONSERVATIVE, EXACT, MEAN
+from hyperverify.catalogue.conditions import readers
 from hyperverify.closed_forms import DEPARTURES, closed_form
 from hyperverify.formulas import METHODS, RULES
 from hyperverify.specs import HypernetSpec
@@ -43,29 +43,35 @@ def dims(spec: HypernetSpec, t: int) -> dict[str, Any]:
     return found
 
 
-def formula(spec: HypernetSpec, t: int, quantity: str, **extra: object) -> float:
+def formula(spec: HypernetSpec, t: int, quantity: str, **extra: Any) -> float:
     """The paper's algebra for a quantity of layer ``t``."""
-    return float(closed_form(spec.method, quantity, **dims(spec, t), **extra))
+    given: dict[str, Any] = dims(spec, t) | extra
+    return float(closed_form(spec.method, quantity, **given))
 
 
-def weights_formula(spec: HypernetSpec, t: int) -> float:
-    """E[W^2] by the method's rule, or by another name that the rule goes by, should they differ."""
-    value = formula(spec, t, "weights")
+def weights_formula(spec: HypernetSpec, t: int, oracle: float) -> float:
+    """E[W^2] by the method's rule and by every other name that it goes by (M1, A1.H).
+
+    Should they differ, it is the one farthest from the oracle, so that one wrong rule is enough.
+    """
+    found = [formula(spec, t, "weights")]
     given = dims(spec, t) | {"variant": spec.method, "n_W": spec.layers[t].n_weights}
-    for rule in (RULES[name] for name in weight_rules(spec, t)[1:] if name in ALIASES):
+    for rule in (RULES[name] for name in weight_rules(spec, t) if name in ALIASES):
         if spec.method in rule.variants:
             known = {a.name: given[a.name] for a in rule.arguments}
-            other = float(spec.feature_dim * formula(spec, t, "trunk") * rule(**known))
-            if not math.isclose(other, value, rel_tol=1e-12):
-                return other
-    return value
+            feature = formula(spec, t, "trunk")
+            found.append(float(spec.feature_dim * feature * rule(**known)))
+    return max(found, key=lambda value: abs(value - oracle))
 
 
-def gradient_formula(spec: HypernetSpec, t: int, oracle: float) -> float:
-    """E[(dL/dW)^2] for inputs and cotangents of second moment 1; a map's is the oracle's alone."""
-    if spec.kind == "conv":
-        return oracle
-    return formula(spec, t, "weight_gradient", p=1, q=1, batch=spec.batch)
+def gradient_formula(spec: HypernetSpec, t: int, tap: int | None = None) -> float:
+    """E[(dL/dW)^2] at one tap for inputs and cotangents of second moment 1 (None: mean over taps).
+
+    Each output position where a cotangent enters and the tap reads inside adds p' q / s.
+    """
+    positions = (readers(spec, t) >= 0).sum(0)
+    one = formula(spec, t, "weight_gradient", p=1, q=1, batch=spec.batch)
+    return one * float(positions.mean() if tap is None else positions[tap])
 
 
 def weight_rules(spec: HypernetSpec, t: int, *, gradient: bool = False) -> tuple[str, ...]:
@@ -81,8 +87,8 @@ def weight_rules(spec: HypernetSpec, t: int, *, gradient: bool = False) -> tuple
     return tuple(ids)
 
 
-def bias_rules(spec: HypernetSpec, t: int) -> tuple[str, ...]:
-    """Ids of the rules that set the scale of layer ``t``'s generated b."""
+def bias_rules(spec: HypernetSpec) -> tuple[str, ...]:
+    """Ids of the rules that set the scale of the generated biases."""
     ids = [str(METHODS[spec.method].G)]
     if spec.method in ("fan-in", "fan-out", "harmonic"):
         ids.append("M1")

@@ -99,7 +99,7 @@ def forward_sites(spec: HypernetSpec, t: int) -> dict[str, int]:
     return _extremes((taps >= 0).sum(1))
 
 
-def _readers(spec: HypernetSpec, t: int) -> np.ndarray:
+def readers(spec: HypernetSpec, t: int) -> np.ndarray:
     """(output positions, taps) of the input positions read where a cotangent enters, else -1."""
     taps = moments.taps(spec.layers[t], spec.sizes[t]).copy()
     if spec.flow == "layerwise" and single_cotangent(spec, t):
@@ -111,14 +111,14 @@ def _readers(spec: HypernetSpec, t: int) -> np.ndarray:
 
 def backward_sites(spec: HypernetSpec, t: int) -> dict[str, int]:
     """Input positions to look at: those that most and that fewest cotangents reach."""
-    taps = _readers(spec, t)
+    taps = readers(spec, t)
     size = int(np.prod(spec.sizes[t], dtype=np.int64))
     return _extremes(np.bincount(taps[taps >= 0], minlength=size))
 
 
 def tap_sites(spec: HypernetSpec, t: int) -> dict[str, int]:
     """Kernel taps to look at: those that read inside most and least often."""
-    return _extremes((_readers(spec, t) >= 0).sum(0))
+    return _extremes((readers(spec, t) >= 0).sum(0))
 
 
 def entry_positions(spec: HypernetSpec, t: int) -> np.ndarray:

@@ -12,8 +12,8 @@ from typing import Any
 
 from hyperverify import moments
 from hyperverify.catalogue import backward, common, forward
-from hyperverify.catalogue.claims import DEPTH, Claim, Part
-from hyperverify.catalogue.conditions import backward_sites, forward_sites, oracle
+from hyperverify.catalogue.claims import DEPTH, Claim, Combine, Part
+from hyperverify.catalogue.conditions import forward_sites, oracle
 from hyperverify.catalogue.weights import bias_part
 from hyperverify.closed_forms import closed_form, second_moments
 from hyperverify.specs import HypernetSpec
@@ -33,7 +33,7 @@ def words(value: float) -> str:
     return "vanish" if value < -0.05 else "keep their scale"
 
 
-def _recursion(biased: Sequence[bool]) -> object:
+def _recursion(biased: Sequence[bool]) -> Combine:
     """q[T] from the parts' values, a gain (and an offset where there is a bias) a layer."""
 
     def combine(values: Sequence[float]) -> float:
@@ -91,18 +91,17 @@ def _claim(
     spec: HypernetSpec,
     direction: str,
     parts: tuple[Part, ...],
-    combine: object,
+    combine: Combine,
     products: tuple[float, float],
 ) -> Claim:
     """``products``: what reaches the other end, by the oracle's maps and by the formulas."""
-    assert callable(combine)
     predicted = slope(products[0], len(spec.layers))
     what = "activations" if direction == "forward" else "gradients"
     layers = len(spec.layers)
     rules = [rule for t in range(layers) for rule in common.weight_rules(spec, t)]
     if direction == "forward":
         rules += [
-            rule for t in range(layers) if spec.layers[t].bias for rule in common.bias_rules(spec, t)
+            rule for t in range(layers) if spec.layers[t].bias for rule in common.bias_rules(spec)
         ]
     return Claim(
         spec=spec,
@@ -118,12 +117,16 @@ def _claim(
         formula=slope(products[1], layers),
         parts=parts,
         combine=combine,
-        promise=None if spec.has_biases else (spec.method, "depth" if direction == "forward" else "backward"),
+        promise=None
+        if spec.has_biases
+        else (spec.method, "depth" if direction == "forward" else "backward"),
         gradients=frozenset({"x", "z"}) if direction == "backward" else frozenset(),
-        assumptions=common.given(spec, 0, common.GIVEN_X)
-        + (
-            "layers have independent output layers and embeddings, so the expectation of the "
-            "product is the product of the gains",
+        assumptions=(
+            *common.given(spec, 0, common.GIVEN_X),
+            (
+                "layers have independent output layers and embeddings, so the expectation of the "
+                "product is the product of the gains"
+            ),
         ),
         departure=_departure(spec, direction),
     )
@@ -132,7 +135,9 @@ def _claim(
 def _departure(spec: HypernetSpec, direction: str) -> str | None:
     square = all(layer.in_channels == layer.out_channels for layer in spec.layers)
     if direction == "backward" and spec.method == "hyperfan-in":
-        return None if square and not spec.has_biases else common.departure((spec.method, "backward"))
+        return (
+            None if square and not spec.has_biases else common.departure((spec.method, "backward"))
+        )
     if direction == "forward" and spec.method == "hyperfan-out" and not square:
         return common.departure((spec.method, "forward"))
     return None

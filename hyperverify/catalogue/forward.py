@@ -40,16 +40,16 @@ def measure(o: Observation, t: int, position: int) -> Pivot:
         x2 = flat(o.layers[t].x)[:, 0].square()
         by_group = moments.forward_at(layer, spec.sizes[t], position, v[:, None], 0.0, x2)
         return scaled_squares(z[:, 0], per_channel(o, t, by_group))
-    S = torch.zeros(z.shape[0], dtype=torch.float64, device=z.device)
-    nu = torch.zeros(z.shape[0], dtype=torch.int64, device=z.device)
+    total = torch.zeros(z.shape[0], dtype=torch.float64, device=z.device)
+    df = torch.zeros(z.shape[0], dtype=torch.int64, device=z.device)
     read = patches(o, t, position)
     for group, targets in enumerate(z.chunk(layer.groups, dim=-1)):
         x = read[:, :, group]
         part = whitened_squares(
             v[:, None, None] * (x @ x.transpose(1, 2)), targets, o.rank_tolerance
         )
-        S, nu = S + part[0], nu + part[1]
-    return S, nu
+        total, df = total + part[0], df + part[1]
+    return total, df
 
 
 def measure_active(o: Observation, t: int, position: int) -> Pivot:
@@ -88,7 +88,7 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         rules = common.weight_rules(spec, t)
         if layer.bias:
             parts.append(bias_part(spec, t, offset))
-            rules += common.bias_rules(spec, t)
+            rules += common.bias_rules(spec)
         at = f" at a position that reads {reads} of {full} taps" if site else ""
         assumptions = common.given(spec, t, common.GIVEN_X)
         if layer.relu:
@@ -132,7 +132,7 @@ def _active(spec: HypernetSpec, t: int) -> Claim:
     position = next(iter(forward_sites(spec, t).values()))
     rules = common.weight_rules(spec, t)
     if spec.layers[t].bias:
-        rules += common.bias_rules(spec, t)
+        rules += common.bias_rules(spec)
     return Claim(
         spec=spec,
         quantity="active",

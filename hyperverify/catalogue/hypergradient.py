@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from hyperverify.catalogue.claims import EXACT, Claim, Part, single, total
 from hyperverify.catalogue.conditions import entering_variance, entry_positions, oracle, tap_sites
 from hyperverify.engine import Observation
 from hyperverify.formulas import RULES
+from hyperverify.linear_algebra import norm, pinv
 from hyperverify.pivots import Pivot, double, off_directions, scaled_squares
 from hyperverify.specs import HypernetSpec
 
@@ -64,9 +66,7 @@ def _features_claim(spec: HypernetSpec, ts: tuple[int, ...]) -> Claim:
             spec,
             n,
             "hypergradient",
-            weight_gradient=common.gradient_formula(
-                spec, n, weight_gradient_sum(spec, n) / spec.layers[n].n_weights
-            ),
+            weight_gradient=common.gradient_formula(spec, n),
         )
         for n in ts
     )
@@ -136,9 +136,11 @@ def split_by_features(o: Observation, t: int) -> tuple[Tensor, Tensor]:
     ts = [n for n in range(len(o.layers)) if o.spec.output_group(n) == group]
     hs = torch.stack([double(o.layers[n].h) for n in ts], dim=1)  # (R, T, d_k)
     at = ts.index(t)
-    dual = torch.linalg.pinv(hs)[..., at]  # (R, d_k)
+    dual = pinv(hs)[..., at]  # (R, d_k)
     dH = o.layers[t].grad["H"]
-    found = torch.einsum("rnk,rk->rn", double(dH), dual).reshape(dH.shape[0], *o.layers[t].W.shape[1:])
+    found = torch.einsum("rnk,rk->rn", double(dH), dual).reshape(
+        dH.shape[0], *o.layers[t].W.shape[1:]
+    )
     # Rows of dead units cancel only up to rounding: they are zero where every mask is.
     eps = torch.finfo(dH.dtype).eps
     low, high = (double(end) for end in torch.aminmax(dH.flatten(1), dim=-1))
@@ -147,7 +149,7 @@ def split_by_features(o: Observation, t: int) -> tuple[Tensor, Tensor]:
     shape = (-1, *[1] * (found.dim() - 1))
     rounding = found.abs() <= bound.reshape(shape)
     found = torch.where(dead.reshape(*dead.shape, *shape[2:]) & rounding, 0.0, found)
-    spread = dual.norm(dim=-1) * hs[:, at].norm(dim=-1)
+    spread = norm(dual) * norm(hs[:, at])
     return found, spread.square() * o.rank_tolerance < 1
 
 
@@ -170,7 +172,7 @@ def _output_claim(spec: HypernetSpec, t: int, site: str, tap: int) -> Claim:
             spec,
             t,
             "output_gradient",
-            weight_gradient=common.gradient_formula(spec, t, gradient2),
+            weight_gradient=common.gradient_formula(spec, t, tap),
         ),
         parts=(Part(lambda o: measure_output_layer(o, t, tap), value, layer=t),),
         combine=single,
@@ -190,7 +192,7 @@ def shared_output_claim(spec: HypernetSpec, group: int) -> Claim:
         gradient2 = backward.gradient_at(spec, t, tap)
         value = float(moments.output_layer_gradient(gradient2, float(oracle(spec, t).feature)))
         feature2 = common.formula(spec, t, "trunk")
-        entering.append((common.gradient_formula(spec, t, gradient2), feature2))
+        entering.append((common.gradient_formula(spec, t, tap), feature2))
 
         def measure(o: Observation, t: int = t, tap: int = tap) -> Pivot:
             dW, clear = split_by_features(o, t)
@@ -220,8 +222,10 @@ def shared_output_claim(spec: HypernetSpec, group: int) -> Claim:
         combine=total,
         promise=(spec.method, "output_gradient"),
         gradients=frozenset({"W", "z", "H"}),
-        assumptions=common.given(spec, ts[0], common.GIVEN_X, common.COTANGENT)
-        + ("the layers' parts are told apart by the dual basis of their features",),
+        assumptions=(
+            *common.given(spec, ts[0], common.GIVEN_X, common.COTANGENT),
+            "the layers' parts are told apart by the dual basis of their features",
+        ),
         departure=common.departure("shared output layer"),
     )
 
@@ -248,7 +252,7 @@ def measure_bias_output_layer(o: Observation, t: int) -> Pivot:
     assert g is not None
     variance = moments.bias_gradient(entering_variance(o, t)).sum(1)  # over samples
     variance = moments.output_layer_gradient(variance, double(g).square().sum(-1)[:, None])
-    return scaled_squares(double(gradient).norm(dim=-1), variance)
+    return scaled_squares(norm(double(gradient)), variance)
 
 
 def _bias_claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
@@ -256,11 +260,11 @@ def _bias_claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
     db2 = spec.batch * float(entry_positions(spec, t).sum()) / moments.halving(layer)
     into_g = float(moments.feature_gradient(float(m.var_bias_output), layer.out_channels * db2))
     into_G = float(moments.output_layer_gradient(db2, float(m.bias_feature)))
-    shared = {
+    shared: dict[str, Any] = {
         "spec": spec,
         "layer": t,
         "site": "",
-        "rules": common.bias_rules(spec, t),
+        "rules": common.bias_rules(spec),
         "claim": common.claim_kind(spec),
         "combine": single,
         "assumptions": ("given the features g(e)", common.ZERO_BETA, common.COTANGENT),
@@ -273,9 +277,7 @@ def _bias_claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         f"with E[(dL/dg)^2] = {into_g:.6g}.",
         predicted=into_g,
         formula=common.formula(spec, t, "bias_hypergradient", bias_gradient=db2),
-        parts=(
-            Part(lambda o: measure(o, t), into_g, "chi2" if m.var_bias_output else "zero", t),
-        ),
+        parts=(Part(lambda o: measure(o, t), into_g, "chi2" if m.var_bias_output else "zero", t),),
         promise=(method, "bias_hypergradient"),
         gradients=frozenset({"b", "g"}),
         **shared,
@@ -301,7 +303,9 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         return
     if spec.method == "orthogonal":
         return  # no chi-square law behind orthonormal columns
-    if spec.embeddings == "own" and (not needs_projection(spec, t) or spec.distribution == "normal"):
+    if spec.embeddings == "own" and (
+        not needs_projection(spec, t) or spec.distribution == "normal"
+    ):
         yield _features_claim(spec, (t,))
     if not common.shared(spec, t):
         for site, tap in tap_sites(spec, t).items():

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.func import vmap  # pyright: ignore[reportPrivateImportUsage]
 
 from hyperverify import moments, nets
 from hyperverify.catalogue import common
 from hyperverify.catalogue.claims import CONDITIONAL, CONSERVATIVE, EXACT, MEAN, Claim, Part, single
 from hyperverify.catalogue.conditions import oracle
 from hyperverify.engine import Observation
+from hyperverify.linear_algebra import per_replicate
 from hyperverify.pivots import Pivot, double, scaled_squares
 from hyperverify.plan import bias_embedding_name, embedding_name
 from hyperverify.specs import EmbeddingSpec, HypernetSpec
@@ -26,10 +27,18 @@ def _hidden(o: Observation, depth: int, *, bias: bool) -> Tensor:
         short = replace(spec, bias_trunk=spec.bias_trunk[:depth])
         first = next(t for t, layer in enumerate(spec.layers) if layer.bias)
         tensors = o.tensors("bias_embeddings.", "bias_trunk.")
-        return double(vmap(lambda ts: nets.bias_features(short, ts, first))(tensors))
+        return double(per_replicate(partial(_bias_features, short, first), tensors))
     short = replace(spec, trunk=spec.trunk[:depth])
     tensors = o.tensors("embeddings.", "trunk.")
-    return double(vmap(lambda ts: nets.features(short, ts, 0))(tensors))
+    return double(per_replicate(partial(_features, short), tensors))
+
+
+def _features(spec: HypernetSpec, tensors: nets.Tensors) -> Tensor:
+    return nets.features(spec, tensors, 0)
+
+
+def _bias_features(spec: HypernetSpec, t: int, tensors: nets.Tensors) -> Tensor:
+    return nets.bias_features(spec, tensors, t)
 
 
 def measure_trunk(o: Observation, depth: int, *, bias: bool) -> Pivot:
@@ -80,7 +89,7 @@ def claims(spec: HypernetSpec) -> Iterator[Claim]:
         prefix = "g" if bias else "h"
         first = next(t for t, layer in enumerate(spec.layers) if layer.bias or not bias)
         m = oracle(spec, first)
-        rules = common.bias_rules(spec, first) if bias else common.weight_rules(spec, first)
+        rules = common.bias_rules(spec) if bias else common.weight_rules(spec, first)
         kept = float(m.bias_feature if bias else m.feature)
         for depth, layer in enumerate(trunk):
             yield Claim(
@@ -123,7 +132,7 @@ def _embedding_claim(spec: HypernetSpec, t: int, *, bias: bool) -> Claim:
         quantity="embedding",
         layer=t if spec.method == "M4" else None,
         site="g" if bias else "",
-        rules=common.bias_rules(spec, t) if bias else common.weight_rules(spec, t),
+        rules=common.bias_rules(spec) if bias else common.weight_rules(spec, t),
         claim=MEAN,
         law=EXACT if exact else CONSERVATIVE,
         statement=f"The embedding's entries have second moment {second:.6g}{about}.",

@@ -109,9 +109,7 @@ def all_cnn() -> Iterator[Study]:
 
 def mobilenet() -> Iterator[Study]:
     """Section 5.4: MobileNet v1 at width 1.0, embeddings of 32: every shape of weight it has."""
-    shapes: list[tuple[LayerSpec, int]] = [
-        (LayerSpec(3, 32, (3, 3), (2, 2), (1, 1), relu=True), 1)
-    ]
+    shapes: list[tuple[LayerSpec, int]] = [(LayerSpec(3, 32, (3, 3), (2, 2), (1, 1), relu=True), 1)]
     for channels in (32, 64, 128, 256, 512, 1024):
         stride = 2 if channels in (64, 1024) else 1
         depthwise = LayerSpec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,17 @@ _SHORT = {"relu": "ReLU", "mixed": "mixed ReLU"}
 
 
 @dataclass(frozen=True)
+class Stream:
+    """One part's evidence, in the unit of its prediction."""
+
+    measured: float
+    low: float
+    high: float
+    df: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class Result:
     """What a worker sends back of one check: numbers only.
 
@@ -28,7 +40,7 @@ class Result:
         df: degrees of freedom of the stream that has fewest.
         verdict: the verdict.
         reason: why it is not VERIFIED, or None.
-        parts: per stream: measured, low, high, df, verdict.
+        parts: the streams.
         trail: of the stream with fewest df: (df, low, high) on theta.
         seconds: time spent.
     """
@@ -41,7 +53,7 @@ class Result:
     df: int
     verdict: Verdict
     reason: str | None
-    parts: tuple[tuple[float, float, float, int, Verdict], ...]
+    parts: tuple[Stream, ...]
     trail: tuple[tuple[int, float, float], ...]
     seconds: float
 
@@ -52,12 +64,12 @@ def result_of(outcome: Outcome) -> Result:
     assert verdict is not None
     low, high = outcome.interval()
     weakest = min(outcome.streams, key=lambda stream: stream.nu)
-    parts: list[tuple[float, float, float, int, Verdict]] = []
+    parts: list[Stream] = []
     for part, stream in zip(outcome.claim.parts, outcome.streams, strict=True):
         unit = 1.0 if part.kind == "zero" else part.value
         ends = stream.interval()
         own = stream.verdict or Verdict.INCONCLUSIVE
-        parts.append((stream.theta * unit, ends[0] * unit, ends[1] * unit, stream.nu, own))
+        parts.append(Stream(stream.theta * unit, ends[0] * unit, ends[1] * unit, stream.nu, own))
     return Result(
         measured=outcome.value(),
         low=low,
@@ -143,22 +155,13 @@ def _parts(claim: Claim, result: Result) -> tuple[Part, ...]:
     q = 1.0
     for t in sorted({part.layer for part in claim.parts if part.layer is not None}):
         own = [n for n, part in enumerate(claim.parts) if part.layer == t]
-        weight = own[0]
-        offsets = own[1:]
-        low, measured, high, predicted = (
-            sum(
-                ends[n][k] * (q if n == weight else 1.0)
-                for n in own
-            )
-            / q
-            for k, ends in (
-                (1, result.parts),
-                (0, result.parts),
-                (2, result.parts),
-                (0, [(part.value,) for part in claim.parts]),
-            )
-        )
-        verdicts = [result.parts[n][4] for n in own]
+
+        def gain(values: Sequence[float], own: list[int] = own, q: float = q) -> float:
+            """The layer's gain from its weights' and its bias's values, at q."""
+            return values[own[0]] + sum(values[n] for n in own[1:]) / q
+
+        predicted: float = gain([part.value for part in claim.parts])
+        verdicts = [result.parts[n].verdict for n in own]
         worst = next(
             (v for v in (Verdict.REFUTED, Verdict.INCONCLUSIVE) if v in verdicts), Verdict.VERIFIED
         )
@@ -166,13 +169,16 @@ def _parts(claim: Claim, result: Result) -> tuple[Part, ...]:
             Part(
                 layer=t,
                 predicted=predicted,
-                measured=measured,
-                interval=(low, high),
-                df=min(result.parts[n][3] for n in own),
-                verdict=worst,
+                measured=gain([stream.measured for stream in result.parts]),
+                interval=(
+                    gain([stream.low for stream in result.parts]),
+                    gain([stream.high for stream in result.parts]),
+                ),
+                df=min(result.parts[n].df for n in own),
+                verdict=worst.value,
             )
         )
-        q = claim.parts[weight].value * q + sum(claim.parts[n].value for n in offsets)
+        q *= predicted
     if "backward" in claim.site:
         found.reverse()
     return tuple(found)

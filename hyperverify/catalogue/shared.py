@@ -99,7 +99,8 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
     """Forward and backward gains of a layer in a chain that shares H (dense layers)."""
     gain, down = forward.gain_at(spec, t, 0), backward.gain_at(spec, t, 0)
     where = common.name(spec, t)
-    assumptions = common.given(spec, t) + (
+    assumptions = (
+        *common.given(spec, t),
         "given what the earlier layers with the same H have shown",
     )
     yield Claim(

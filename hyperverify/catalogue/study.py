@@ -137,7 +137,7 @@ class Outcome:
 
 
 def _value(part: Part, stream: EvidenceStream, theta: float) -> float:
-    """theta times the prediction; what is predicted to be zero is its own measurement."""
+    """Theta times the prediction; what is predicted to be zero is its own measurement."""
     return theta if isinstance(stream, ZeroEvidence) else theta * part.value
 
 
@@ -193,7 +193,8 @@ def run_study(
         claims: claims about one spec.
         root_seed: the run's seed.
         levels: error rates of each check.
-        device, dtype: of the sampled nets.
+        device: of the sampled nets.
+        dtype: of the sampled nets.
         draws: another initialization than the library's (to plant defects).
     """
     spec = claims[0].spec

@@ -159,8 +159,7 @@ def chunked(method: str, relu: bool, distribution: str, kind: str = "linear") ->
     kernel, padding = ((3, 3), (1, 1)) if kind == "conv" else ((), ())
     return HypernetSpec(
         layers=tuple(
-            LayerSpec(a, b, kernel, padding=padding, relu=relu)
-            for a, b in ((6, 4), (4, 8), (8, 6))
+            LayerSpec(a, b, kernel, padding=padding, relu=relu) for a, b in ((6, 4), (4, 8), (8, 6))
         ),
         embedding=_embedding(1, distribution, 5),
         method=method,

@@ -1,0 +1,51 @@
+"""Typed doors to functions that torch's own stubs leave untyped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.func import vmap  # pyright: ignore[reportPrivateImportUsage]
+
+_linalg = cast(Any, torch.linalg)
+
+
+def per_replicate(function: Callable[..., Tensor], *batched: Any) -> Tensor:
+    """``function`` of each replicate's tensors, over the leading dimension of all of them.
+
+    Args:
+        function: takes tensors (or dicts of tensors) of one replicate.
+        batched: the same with a leading dimension R.
+
+    Returns:
+        Shape (R, ...).
+    """
+    return cast(Tensor, cast(Any, vmap)(function)(*batched))
+
+
+def svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Thin singular value decomposition: U, sizes, V^T."""
+    return cast("tuple[Tensor, Tensor, Tensor]", _linalg.svd(matrix, full_matrices=False))
+
+
+def cholesky(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Lower factor, and for each matrix whether it has one (bool)."""
+    factor, failed = _linalg.cholesky_ex(matrix)
+    return factor, failed == 0
+
+
+def solve_lower(factor: Tensor, targets: Tensor) -> Tensor:
+    """factor^-1 targets, factor lower triangular."""
+    return cast(Tensor, _linalg.solve_triangular(factor, targets, upper=False))
+
+
+def pinv(matrix: Tensor) -> Tensor:
+    """Pseudo-inverse."""
+    return cast(Tensor, _linalg.pinv(matrix))
+
+
+def norm(tensor: Tensor) -> Tensor:
+    """Euclidean norm over the last dimension."""
+    return cast(Tensor, _linalg.vector_norm(tensor, dim=-1))

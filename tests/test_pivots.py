@@ -1,0 +1,410 @@
+"""Pivots on data whose law is exact by construction, and against dense linear algebra."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from hyperverify import pivots
+from hyperverify.pivots import Pivot
+
+# One level for every goodness-of-fit test here, and one seed for each, named after it.
+LEVEL = 1e-6
+REPLICATES = 3000
+
+
+def seeded(*path: object) -> torch.Generator:
+    return torch.Generator().manual_seed(
+        sum(ord(c) * 31**n for n, c in enumerate(f"{path}")) % 2**31
+    )
+
+
+def normal(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
+def fit(pivot: Pivot) -> float:
+    """Kolmogorov and Smirnov's p-value of S ~ chi2_nu, through the uniform chi2 cdf."""
+    S, nu = pivot
+    assert S.dtype == torch.float64
+    assert nu.dtype == torch.int64
+    assert S.shape == nu.shape
+    some = nu > 0
+    assert (S[~some] == 0).all()
+    uniform = stats.chi2.cdf(S[some].numpy(), nu[some].numpy())
+    return float(stats.kstest(uniform, "uniform").pvalue)
+
+
+def dense_projector(rows: Tensor) -> Tensor:
+    """Projector on the row space of (n, d), by SVD in numpy."""
+    _, s, vh = np.linalg.svd(rows.numpy(), full_matrices=False)
+    kept = vh[s > 1e-9 * max(s.max(initial=0.0), 1e-300)]
+    return torch.from_numpy(kept.T @ kept)
+
+
+# --- The laws -----------------------------------------------------------------------------------
+
+
+def scaled_case(generator: torch.Generator, scale: float) -> Pivot:
+    variance = torch.rand(REPLICATES, 3, 1, dtype=torch.float64, generator=generator) + 0.1
+    variance[::7, 1] = 0  # dead units
+    values = normal(generator, REPLICATES, 3, 2) * variance.sqrt()
+    return pivots.scaled_squares(values, variance * scale)
+
+
+def batch_case(generator: torch.Generator, scale: float) -> Pivot:
+    """z = W x for a batch of inputs, two of which are parallel and one of which is dead."""
+    x = normal(generator, REPLICATES, 4, 3)
+    x[:, 2] = -2 * x[:, 0]
+    x[::5, 1] = 0
+    W = normal(generator, REPLICATES, 6, 3) * 0.7
+    return pivots.whitened_squares(0.49 * scale * x @ x.transpose(1, 2), x @ W.transpose(1, 2))
+
+
+def chain_case(generator: torch.Generator, scale: float) -> Pivot:
+    """One W in three layers, each reading the ReLU of the one before: rows depend on the past."""
+    x, W = [normal(generator, REPLICATES, 4)], normal(generator, REPLICATES, 4, 4) * 0.6
+    z: list[Tensor] = []
+    for _ in range(3):
+        z.append(torch.einsum("rij,rj->ri", W, x[-1]))
+        x.append(z[-1].relu())
+    rows = torch.stack(x[:3], dim=1)
+    gram = 0.36 * scale * rows @ rows.transpose(1, 2)
+    squares, fresh = pivots.innovations(gram, torch.stack(z, dim=1))
+    assert not fresh.all()  # some chains die
+    return squares.sum(-1), 4 * fresh.sum(-1)
+
+
+def tall_case(generator: torch.Generator, scale: float) -> Pivot:
+    features, H = normal(generator, REPLICATES, 7, 3), normal(generator, REPLICATES, 5, 3) * 1.5
+    return pivots.least_squares(features, features @ H.transpose(1, 2), 2.25 * scale)
+
+
+def wide_case(generator: torch.Generator, scale: float) -> Pivot:
+    """Fewer rows than features, one of them twice."""
+    features, H = normal(generator, REPLICATES, 3, 6), normal(generator, REPLICATES, 2, 6)
+    features[:, 2] = features[:, 0]
+    return pivots.least_squares(features, features @ H.transpose(1, 2), scale)
+
+
+def direction_case(generator: torch.Generator, scale: float) -> Pivot:
+    """v depends on the part along the directions in any way at all; off them it is normal."""
+    directions = normal(generator, REPLICATES, 3, 6)
+    directions[::2, 1] = 3 * directions[::2, 0]
+    directions[::3, 0] = 0
+    variance = torch.rand(REPLICATES, dtype=torch.float64, generator=generator)
+    variance[::11] = 0
+    v = normal(generator, REPLICATES, 6) * variance.sqrt()[:, None]
+    v = v + torch.einsum("rnd,rn->rd", directions, v[:, :3].exp() * 5)
+    return pivots.off_directions(v, directions, variance * scale)
+
+
+def masked_case(generator: torch.Generator, scale: float) -> Pivot:
+    """A batch through W and ReLU, and back: the masks depend on W, but only along the inputs."""
+    X = normal(generator, REPLICATES, 3, 6)
+    X[::2, 1] = -X[::2, 0]  # as signs do, where they are few
+    X[::3, 2] = 0
+    W = normal(generator, REPLICATES, 2, 6) * 0.5
+    z = X @ W.transpose(1, 2)
+    delta = (z > 0) * normal(generator, REPLICATES, 3, 2) * (1 + z.square())
+    variance = torch.full((REPLICATES,), 0.25 * scale)
+    return pivots.off_rows(delta @ W, X, delta, variance)
+
+
+CASES = {
+    "scaled_squares": scaled_case,
+    "whitened_squares": batch_case,
+    "innovations": chain_case,
+    "least_squares, tall": tall_case,
+    "least_squares, wide": wide_case,
+    "off_directions": direction_case,
+    "off_rows": masked_case,
+}
+Case = Callable[[torch.Generator, float], Pivot]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pivots_are_chi_square(name: str) -> None:
+    assert fit(CASES[name](seeded(name), 1.0)) > LEVEL
+
+
+@pytest.mark.parametrize("scale", [1.3, 1 / 1.3])
+@pytest.mark.parametrize("name", CASES)
+def test_a_wrong_variance_is_seen(name: str, scale: float) -> None:
+    assert fit(CASES[name](seeded(name), scale)) < LEVEL
+
+
+SHAPES: dict[str, list[tuple[int, ...]]] = {
+    "scaled_squares": [(9, 4), (9, 4)],
+    "whitened_squares": [(9, 3, 3), (9, 3, 2)],
+    "innovations": [(9, 3, 3), (9, 3, 2)],
+    "off_directions": [(9, 5), (9, 2, 5), (9,)],
+    "off_rows": [(9, 2, 5), (9, 2, 5), (9, 2, 4), (9,)],
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", SHAPES)
+def test_low_precision_data_is_taken_as_it_is_and_summed_in_float64(
+    name: str, dtype: torch.dtype
+) -> None:
+    generator = seeded("float64", name)
+    data = [normal(generator, *shape).abs().to(dtype) for shape in SHAPES[name]]
+    if "off" not in name and len(SHAPES[name][0]) == 3:  # a Gram matrix
+        data[0] = (data[0] @ data[0].transpose(1, 2)).to(dtype)
+    function = getattr(pivots, name)
+    low, high = function(*data), function(*(tensor.double() for tensor in data))
+    assert low[0].dtype == torch.float64
+    assert torch.equal(low[0], high[0])
+    assert torch.equal(low[1], high[1])
+
+
+# --- scaled_squares -----------------------------------------------------------------------------
+
+
+def test_scaled_squares_by_hand() -> None:
+    values = torch.tensor([[1.0, 2.0, 0.0], [3.0, 0.0, 6.0]])
+    variance = torch.tensor([[0.5, 4.0, 0.0], [9.0, 0.0, 4.0]])
+    S, nu = pivots.scaled_squares(values, variance)
+    assert S.tolist() == [3.0, 10.0]
+    assert nu.tolist() == [2, 2]
+
+
+def test_scaled_squares_broadcasts() -> None:
+    values = normal(seeded("broadcast"), 5, 2, 3)
+    S, nu = pivots.scaled_squares(values, torch.full((5, 1, 1), 4.0))
+    torch.testing.assert_close(S, values.square().sum((1, 2)) / 4)
+    assert nu.tolist() == [6] * 5
+
+
+@pytest.mark.parametrize("value", [1e-300, -1.0, math.inf, math.nan])
+def test_a_broken_zero_is_infinite(value: float) -> None:
+    values = torch.tensor([[1.0, 0.0], [1.0, value]], dtype=torch.float64)
+    S, nu = pivots.scaled_squares(values, torch.tensor([[1.0, 0.0]]))
+    assert S.tolist() == [1.0, math.inf]
+    assert nu.tolist() == [1, 1]
+
+
+def test_all_dead_counts_nothing() -> None:
+    S, nu = pivots.scaled_squares(torch.zeros(3, 4), torch.zeros(3, 1))
+    assert S.tolist() == [0, 0, 0]
+    assert nu.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_values_that_are_not_finite_stay_so(value: float) -> None:
+    S, _ = pivots.scaled_squares(torch.tensor([[value, 1.0]]), torch.ones(1, 1))
+    assert not S.isfinite().any()
+    gram = torch.eye(2)[None]
+    S, _ = pivots.whitened_squares(gram, torch.tensor([[[1.0], [value]]]))
+    assert not S.isfinite().any()
+
+
+# --- innovations --------------------------------------------------------------------------------
+
+
+def some_gram(generator: torch.Generator, count: int, n: int, rank: int) -> Tensor:
+    rows = normal(generator, count, n, rank)
+    return rows @ rows.transpose(1, 2)
+
+
+def test_innovations_are_those_of_a_dense_cholesky() -> None:
+    generator = seeded("cholesky")
+    gram, targets = some_gram(generator, 8, 5, 9), normal(generator, 8, 5, 3)
+    squares, fresh = pivots.innovations(gram, targets)
+    lower = torch.linalg.cholesky(gram)
+    whitened = torch.linalg.solve_triangular(lower, targets, upper=False)
+    torch.testing.assert_close(squares, whitened.square().sum(-1), rtol=1e-9, atol=0)
+    assert fresh.all()
+
+
+def test_innovations_look_at_the_past_only() -> None:
+    generator = seeded("past")
+    gram, targets = some_gram(generator, 4, 6, 9), normal(generator, 4, 6, 2)
+    squares, _ = pivots.innovations(gram, targets)
+    for n in range(1, 6):
+        first, _ = pivots.innovations(gram[:, :n, :n], targets[:, :n])
+        torch.testing.assert_close(first, squares[:, :n], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2, 4])
+def test_rank_deficient_grams_are_whitened_by_their_pseudo_inverse(rank: int) -> None:
+    generator = seeded("rank", rank)
+    rows = normal(generator, 6, 5, rank)
+    gram, targets = rows @ rows.transpose(1, 2), rows @ normal(generator, 6, rank, 3)
+    S, nu = pivots.whitened_squares(gram, targets)
+    assert nu.tolist() == [3 * rank] * 6
+    inverse = torch.linalg.pinv(gram, hermitian=True, rtol=1e-9)
+    expected = torch.einsum("rnm,rnk,rkm->r", targets, inverse, targets)
+    torch.testing.assert_close(S, expected, rtol=1e-7, atol=1e-12)
+
+
+def test_dead_and_repeated_rows_are_skipped_where_they_stand() -> None:
+    generator = seeded("dead")
+    rows = normal(generator, 3, 5, 4)
+    rows[:, 1] = 0
+    rows[:, 3] = -2 * rows[:, 0]
+    rows[0, 0] = 0  # then its double is dead too
+    rows[0, 3] = 0
+    gram, targets = rows @ rows.transpose(1, 2), rows @ normal(generator, 3, 4, 2)
+    squares, fresh = pivots.innovations(gram, targets)
+    expected = [[False, False, True, False, True], *[[True, False, True, False, True]] * 2]
+    assert fresh.tolist() == expected
+    assert (squares[~fresh] == 0).all()
+    kept = [0, 2, 4]
+    alone, _ = pivots.innovations(gram[1:, kept][:, :, kept], targets[1:, kept])
+    torch.testing.assert_close(squares[1:, kept], alone)
+
+
+@pytest.mark.parametrize("value", [1e-300, math.nan, math.inf])
+def test_a_dead_row_that_is_not_zero_is_infinite(value: float) -> None:
+    gram = torch.diag_embed(torch.tensor([[1.0, 0.0, 1.0]]).double()).expand(2, 3, 3)
+    targets = torch.ones(2, 3, 2, dtype=torch.float64)
+    targets[:, 1] = 0
+    targets[1, 1, 1] = value
+    S, nu = pivots.whitened_squares(gram, targets)
+    assert S.tolist() == [4.0, math.inf]
+    assert nu.tolist() == [4, 4]
+
+
+def test_a_variance_that_is_no_number_is_infinite() -> None:
+    """Nets that blow up must not drop out of the count."""
+    gram = torch.eye(3, dtype=torch.float64).repeat(2, 1, 1)
+    gram[1] = math.nan
+    S, _ = pivots.whitened_squares(gram, torch.ones(2, 3, 1))
+    assert S.tolist() == [3.0, math.inf]
+    S, _ = pivots.scaled_squares(torch.ones(1, 2), torch.tensor([[1.0, math.nan]]))
+    assert S.tolist() == [math.inf]
+
+
+def test_the_scale_of_a_row_does_not_decide_whether_it_is_new() -> None:
+    generator = seeded("scales")
+    rows = normal(generator, 4, 3, 5) * torch.tensor([1e-6, 1.0, 1e6], dtype=torch.float64)[:, None]
+    S, nu = pivots.whitened_squares(rows @ rows.transpose(1, 2), rows @ normal(generator, 4, 5, 2))
+    assert nu.tolist() == [6] * 4
+    assert (S < 100).all()
+
+
+# --- least_squares ------------------------------------------------------------------------------
+
+
+def test_least_squares_finds_all_of_H() -> None:
+    generator = seeded("least squares")
+    features, H = normal(generator, 4, 6, 3), normal(generator, 4, 5, 3)
+    S, nu = pivots.least_squares(features, features @ H.transpose(1, 2), 0.5)
+    torch.testing.assert_close(S, H.square().sum((1, 2)) / 0.5)
+    assert nu.tolist() == [15] * 4
+
+
+def test_least_squares_finds_the_part_that_the_features_reach() -> None:
+    generator = seeded("least squares, rank")
+    features, H = normal(generator, 4, 5, 4), normal(generator, 4, 2, 4)
+    features[:, 3] = features[:, 0] + features[:, 1]
+    features[:, 4] = features[:, 2] = 0
+    S, nu = pivots.least_squares(features, features @ H.transpose(1, 2), 2.0)
+    assert nu.tolist() == [4] * 4
+    for r in range(4):
+        reached = H[r] @ dense_projector(features[r])
+        torch.testing.assert_close(S[r], reached.square().sum() / 2)
+
+
+# --- off_directions and off_rows ----------------------------------------------------------------
+
+# directions as combinations of three independent vectors a, b and c
+SPANS: dict[str, list[list[float]]] = {
+    "one": [[1, 0, 0]],
+    "independent": [[1, 0, 0], [0, 1, 0], [1, 1, 1]],
+    "repeated, last": [[1, 0, 0], [0, 1, 0], [1, 0, 0]],
+    "repeated, first": [[1, 0, 0], [1, 0, 0], [0, 1, 0]],
+    "opposite, first": [[1, 0, 0], [-3, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "sum in the middle": [[1, 0, 0], [0, 1, 0], [1, 2, 0], [0, 0, 1]],
+    "zero, first": [[0, 0, 0], [1, 0, 0], [0, 1, 0]],
+    "zero, between": [[1, 0, 0], [0, 0, 0], [0, 1, 0]],
+    "all zero": [[0, 0, 0], [0, 0, 0]],
+    "tiny and large": [[1e-9, 0, 0], [0, 1e9, 0], [0, 0, 1]],
+    "nearly parallel": [[1, 0, 0], [1, 1e-2, 0], [0, 0, 1]],
+}
+each_span = pytest.mark.parametrize("mixing", SPANS.values(), ids=SPANS.keys())
+
+
+def spanned(
+    generator: torch.Generator, count: int, mixing: list[list[float]]
+) -> tuple[Tensor, int]:
+    """Directions in R^7 and their rank."""
+    mixed = torch.tensor(mixing, dtype=torch.float64)
+    rows = mixed @ normal(generator, count, 3, 7)
+    return rows, int(
+        np.linalg.matrix_rank(mixed / mixed.norm(dim=1).clamp_min(1e-30)[:, None], 1e-7)
+    )
+
+
+@each_span
+def test_off_directions_is_the_explicit_projection(mixing: list[list[float]]) -> None:
+    generator = seeded("off", mixing)
+    directions, rank = spanned(generator, 6, mixing)
+    v, variance = normal(generator, 6, 7), torch.tensor([1, 2, 3, 4, 5, 0.0])
+    S, nu = pivots.off_directions(v, directions, variance)
+    assert nu.tolist() == [7 - rank] * 5 + [0]
+    assert S[5] == 0
+    for r in range(5):
+        scaled = directions[r] / directions[r].norm(dim=-1).clamp_min(1e-30)[:, None]
+        off = v[r] - dense_projector(scaled) @ v[r]
+        torch.testing.assert_close(S[r], off.square().sum() / variance[r], rtol=1e-7, atol=1e-12)
+
+
+@each_span
+def test_off_directions_forgets_what_lies_along_them(mixing: list[list[float]]) -> None:
+    generator = seeded("along", mixing)
+    directions, _ = spanned(generator, 6, mixing)
+    unit = directions / directions.norm(dim=-1, keepdim=True).clamp_min(1e-30)
+    v, along = normal(generator, 6, 7), normal(generator, 6, len(mixing))
+    one = torch.ones(6)
+    plain, _ = pivots.off_directions(v, directions, one)
+    moved, _ = pivots.off_directions(v + torch.einsum("rn,rnd->rd", along, unit), directions, one)
+    torch.testing.assert_close(moved, plain, rtol=1e-7, atol=1e-9)
+
+
+@each_span
+def test_off_rows_is_the_explicit_projection(mixing: list[list[float]]) -> None:
+    """S = tr(P G^T (Delta Delta^T)^+ G P) / v, also where a cotangent is dead."""
+    generator = seeded("rows", mixing)
+    X, rank = spanned(generator, 5, mixing)
+    W, delta = normal(generator, 5, 6, 7), normal(generator, 5, len(mixing), 6)
+    delta[0, 0] = 0
+    variance = torch.tensor([0.5, 1.0, 2.0, 3.0, 4.0])
+    S, nu = pivots.off_rows(delta @ W, X, delta, variance)
+    live = [len(mixing) - 1] + [len(mixing)] * 4
+    assert nu.tolist() == [(7 - rank) * n for n in live]
+    for r in range(5):
+        unit = X[r] / X[r].norm(dim=-1).clamp_min(1e-30)[:, None]
+        off = torch.eye(7, dtype=torch.float64) - dense_projector(unit)
+        G = delta[r] @ W[r] @ off
+        inverse = torch.linalg.pinv(delta[r] @ delta[r].T, hermitian=True, rtol=1e-10)
+        expected = torch.trace(G.T @ inverse @ G) / variance[r]
+        torch.testing.assert_close(S[r], expected, rtol=1e-6, atol=1e-10)
+
+
+@each_span
+def test_row_basis_spans_the_rows(mixing: list[list[float]]) -> None:
+    rows, rank = spanned(seeded("basis", mixing), 6, mixing)
+    basis, found = pivots.row_basis(rows)
+    assert found.tolist() == [rank] * 6
+    projector = basis.transpose(1, 2) @ basis
+    torch.testing.assert_close(projector @ projector, projector, rtol=0, atol=1e-12)
+    traces = projector.diagonal(dim1=-2, dim2=-1).sum(-1)
+    torch.testing.assert_close(traces, found.double(), rtol=1e-12, atol=0)
+    unit = rows / rows.norm(dim=-1, keepdim=True).clamp_min(1e-30)
+    torch.testing.assert_close(unit @ projector, unit, rtol=0, atol=1e-9)
+
+
+def test_double_detaches() -> None:
+    x: Any = torch.ones(2, requires_grad=True)
+    assert pivots.double(x).dtype == torch.float64
+    assert not pivots.double(x).requires_grad
