@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hyperverify.formulas import variance
     from hyperverify.init import init_hypernet_
     from hyperverify.nets import Hypernet
-    from hyperverify.runner import RunSettings, run
+    from hyperverify.runner import RunSettings, run, verify
     from hyperverify.specs import (
         ChunkSpec,
         EmbeddingSpec,
@@ -34,6 +34,7 @@ __all__ = [
     "init_hypernet_",
     "run",
     "variance",
+    "verify",
 ]
 
 _HOMES = {
@@ -47,6 +48,7 @@ _HOMES = {
     "init_hypernet_": "init",
     "run": "runner",
     "variance": "formulas",
+    "verify": "runner",
 }
 
 

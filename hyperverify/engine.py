@@ -254,11 +254,12 @@ class Observation:
         places: list[tuple[int, str]] = []
         outputs: list[Tensor] = []
         entering: list[Tensor] = []
-        for t in ts:
-            layer, cotangent = self.layers[t], self.layers[t].cotangent
+        for t in ts:  # the whole forward pass first: it makes the leaves that are asked for below
+            cotangent = self.layers[t].cotangent
             if cotangent is not None:
-                outputs.append(layer.y)
+                outputs.append(self.layers[t].y)
                 entering.append(cotangent)
+        for t in ts:
             for kind in first:
                 tensor = self._target(t, kind)
                 if tensor is not None:

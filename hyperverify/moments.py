@@ -220,6 +220,8 @@ def _sqrt(value: Number) -> Number:
 def _mean(kind: str, a: Number, b: Number) -> Number:
     if kind == "arithmetic":
         return (a + b) / 2
+    if kind not in ("harmonic", "geometric"):
+        raise BadArgument("method", kind, "a method that the oracle knows")
     if a == 0 or b == 0:
         return Fraction(0)
     return 2 * a * b / (a + b) if kind == "harmonic" else _sqrt(a * b)

@@ -370,6 +370,56 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def verify(
+    spec: HypernetSpec,
+    *,
+    tolerance: float = 0.02,
+    alpha: float = 1e-6,
+    beta: float = 1e-3,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "float32",
+    quantities: Sequence[str] = (),
+) -> tuple[store.Check, ...]:
+    """All checks of one spec, here and now.
+
+    Args:
+        spec: the hypernet.
+        tolerance: the relative error of a second moment that must be caught.
+        alpha: chance of any false REFUTED among all the checks of the spec, at most.
+        beta: chance that a check whose truth is outside the tolerance is VERIFIED, at most.
+        seed: root of all randomness.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: of the sampled nets.
+        quantities: only these, such as ``("weights", "forward")``; empty for all.
+
+    Returns:
+        The records, as a run stores them.
+
+    Raises:
+        BadArgument: for a value that is not allowed, or a quantity that the spec does not have.
+    """
+    settings = RunSettings(
+        tolerance=tolerance, alpha=alpha, beta=beta, seed=seed, device=device, dtype=dtype
+    )
+    known = dict.fromkeys(claim.quantity for claim in claims_of(spec))
+    for quantity in quantities:
+        if quantity not in known:
+            raise BadArgument("quantity", quantity, "one of " + ", ".join(known))
+    study = Study(spec, quantities=tuple(quantities))
+    levels = levels_of(settings, len(study.claims()))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        results = execute(study, settings, levels)
+    finally:
+        torch.set_num_threads(threads)
+    return tuple(
+        record(study, claim, result, levels, seed)
+        for claim, result in zip(study.claims(), results, strict=True)
+    )
+
+
 def replay(stored: Run, check_id: str) -> store.Check:
     """Run one check of a stored run again, from its spec and seed alone.
 

@@ -19,7 +19,7 @@ from hyperverify.catalogue.study import Levels, Outcome, Study, run_study, strea
 from hyperverify.catalogue.suites import deep, linear
 from hyperverify.errors import BadArgument, HyperverifyError
 from hyperverify.evidence import Verdict
-from hyperverify.runner import Progress, RunSettings, replay, run
+from hyperverify.runner import Progress, RunSettings, replay, run, verify
 from hyperverify.store import Run, canonical, run_from_json, write_run
 
 CPU, FLOAT = torch.device("cpu"), torch.float32
@@ -237,3 +237,16 @@ def test_settings_are_refused_by_name(change: dict[str, object], message: str) -
 def test_a_rule_that_the_suite_does_not_have_is_said_so() -> None:
     with pytest.raises(HyperverifyError, match=r"suite quick has no check of rule orthogonal"):
         run(RunSettings(suite="quick", rules=("orthogonal",)))
+
+
+def test_one_spec_is_verified_from_python() -> None:
+    spec = linear("hyperfan-out", "all", True, "normal")
+    checks = verify(spec, tolerance=0.1, quantities=("weights", "biases"))
+    assert [check.quantity for check in checks] == ["weights", "biases"] * 2
+    assert all(check.verdict == "VERIFIED" for check in checks)
+    assert checks[0].alpha == pytest.approx(1e-6 / 4)
+
+
+def test_a_quantity_that_the_spec_lacks_is_refused() -> None:
+    with pytest.raises(BadArgument, match=r"quantity is 'biases'; allowed: one of weights"):
+        verify(linear("hyperfan-in", "none", False, "normal"), quantities=("biases",))

@@ -149,6 +149,8 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
     if spec.method == "orthogonal" and spec.flow == "chain" and t < len(spec.layers) - 1:
         return  # the cotangent comes through an orthogonal layer: no normal law
     full = math.prod(spec.sizes[t + 1])
+    if spec.flow == "layerwise" or t == len(spec.layers) - 1:
+        assumptions += (common.SCALE_FREE,)
     for site, tap in tap_sites(spec, t).items():
         value = gradient_at(spec, t, tap)
         at = f" at the kernel's {site} taps" if site else ""

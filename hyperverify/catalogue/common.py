@@ -17,6 +17,7 @@ COTANGENT = "the cotangent is drawn independently of the network, normal, of sec
 ALIASES = ("M1", "A1.H")
 """Rules that are another rule under the name of another section."""
 HALF_ACTIVE = "half of a ReLU layer's units are active (quantity 'active' checks it)"
+SCALE_FREE = "no scale of H or G enters: what is tested is how the gradient is made of its factors"
 SIGNS = "the cotangent's signs are independent and fair, so ReLU masks do not bend its law"
 
 

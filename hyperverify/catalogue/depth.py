@@ -127,6 +127,7 @@ def _claim(
                 "layers have independent output layers and embeddings, so the expectation of the "
                 "product is the product of the gains"
             ),
+            "every layer's gain is held to the tolerance, and so is their geometric mean",
         ),
         departure=_departure(spec, direction),
     )

@@ -178,8 +178,14 @@ def _output_claim(spec: HypernetSpec, t: int, site: str, tap: int) -> Claim:
         combine=single,
         promise=(method, "output_gradient"),
         gradients=frozenset({"W", "z", "H"}),
-        assumptions=common.given(spec, t, common.GIVEN_X, common.COTANGENT),
+        assumptions=common.given(spec, t, common.GIVEN_X, common.COTANGENT, *_scale_free(spec, t)),
     )
+
+
+def _scale_free(spec: HypernetSpec, t: int) -> tuple[str, ...]:
+    """Said where the cotangent is the layer's own, not one that came through a generated layer."""
+    own = spec.flow == "layerwise" or t == len(spec.layers) - 1
+    return (common.SCALE_FREE,) if own else ()
 
 
 def shared_output_claim(spec: HypernetSpec, group: int) -> Claim:

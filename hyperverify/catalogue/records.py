@@ -100,7 +100,10 @@ def _reason(outcome: Outcome, verdict: Verdict) -> str | None:
             return "the measurement is not finite, or not zero where zero is predicted"
         shown = ", ".join(f"{value:.4g}" for value in theta)
         return f"measured {shown} times the prediction, and the interval excludes 1"
-    return "the cap on the degrees of freedom was reached: raise the tolerance"
+    return (
+        "undecided at the cap on the degrees of freedom: the truth is probably not at the "
+        "prediction, but nearer than the tolerance"
+    )
 
 
 @lru_cache(maxsize=256)

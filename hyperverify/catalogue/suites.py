@@ -249,11 +249,11 @@ def _grid(full: bool) -> Iterator[Study]:
         for distribution in drawn(n // 2):
             yield Study(chunked(method, relu, distribution, kind))
     for n, (method, bias) in enumerate(product((*MEANS, *CLASSICAL), (False, True))):
-        for relu in ("none", "all") if full else (RELU[n // 2 % 2],):
-            for distribution in drawn(n):
-                yield Study(linear(method, relu, bias, distribution, n))
-                if full or not bias:
-                    yield Study(conv(method, relu, bias, distribution, n))
+        for m, relu in enumerate(("none", "all") if full else (RELU[n // 2 % 2],)):
+            distribution = DISTRIBUTIONS[(n // 2 + m) % 2]
+            yield Study(linear(method, relu, bias, distribution, n))
+            if bias == (full and m == 1):
+                yield Study(conv(method, relu, bias, distribution, n))
     for method, relu in product(("M4", "orthogonal"), (False, True)):
         yield Study(special(method, relu))
         yield Study(special(method, relu, "conv"))

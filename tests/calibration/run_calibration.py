@@ -225,7 +225,9 @@ class Plant:
             return draws | {name: Draw(draws[name].shape, "constant", mean=c)}
         begins = {"none": "-", "all": "", "H": "output_layers.", "first": "output_layers.0."}
         return {
-            name: replace(draw, variance=draw.variance * self.theta)
+            name: replace(
+                draw, variance=draw.variance * self.theta, mean=draw.mean * math.sqrt(self.theta)
+            )
             if name.startswith(begins[self.name])
             else draw
             for name, draw in draws.items()
