@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hyperverify.linear_algebra import cholesky, solve_lower, svd
+from hyperverify.linear_algebra import cholesky, norm, solve_lower, svd
 
 Pivot = tuple[Tensor, Tensor]
 """S of shape (R,), float64, and nu of shape (R,), int64."""
@@ -155,7 +155,7 @@ def row_basis(rows: Tensor) -> tuple[Tensor, Tensor]:
     """
     rows = double(rows)
     # A short row counts as much as a long one.
-    lengths = rows.norm(dim=-1, keepdim=True)
+    lengths = norm(rows)[..., None]
     _, sizes, basis = svd(rows / torch.where(lengths > 0, lengths, 1.0))
     kept = sizes.square() > RANK_TOLERANCE * sizes.square().amax(-1, keepdim=True)
     return basis * kept[..., None], kept.sum(-1)

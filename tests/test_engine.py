@@ -15,6 +15,7 @@ from torch import Tensor
 from hyperverify import engine, nets
 from hyperverify.engine import GRADIENTS, Observation, centre, single_cotangent
 from hyperverify.nets import Hypernet
+from hyperverify.pivots import rank_tolerance
 from hyperverify.plan import plan
 from hyperverify.sampling import Block
 from hyperverify.specs import ChunkSpec, EmbeddingSpec, HypernetSpec, LayerSpec, TrunkLayerSpec
@@ -385,6 +386,11 @@ def test_layers_without_bias_have_no_bias_gradients() -> None:
     assert o.layers[1].b is None
     assert set(o.layers[1].grad) == {"x", "z", "W", "h", "H"}
     assert set(o.layers[0].grad) == set(GRADIENTS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_rank_tolerance_is_that_of_the_dtype(dtype: torch.dtype) -> None:
+    assert Observation(block_of(SPECS["M4"], dtype)).rank_tolerance == rank_tolerance(dtype)
 
 
 def test_release_lets_go() -> None:

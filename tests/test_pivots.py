@@ -315,6 +315,50 @@ def test_least_squares_finds_the_part_that_the_features_reach() -> None:
         torch.testing.assert_close(S[r], reached.square().sum() / 2)
 
 
+def test_least_squares_leaves_out_what_the_features_do_not_show() -> None:
+    """Rounding in a direction where the features are weak would be magnified without bound."""
+    generator = seeded("least squares, noise")
+    features, H = normal(generator, 4, 3, 6), normal(generator, 4, 2, 6)
+    features[:, 2] = features[:, 0]
+    targets = features @ H.transpose(1, 2)
+    clean, _ = pivots.least_squares(features, targets, 1.0)
+    targets[:, 2] += 1e3
+    targets[:, 0] -= 1e3  # off the features' range
+    noisy, nu = pivots.least_squares(features, targets, 1.0)
+    assert nu.tolist() == [4] * 4
+    torch.testing.assert_close(noisy, clean, rtol=1e-8, atol=0)
+
+
+# --- The tolerance --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_rounding_stays_below_a_hundredth_of_what_is_left(dtype: torch.dtype) -> None:
+    tolerance = pivots.rank_tolerance(dtype)
+    assert pivots.RANK_TOLERANCE <= tolerance < 1
+    assert torch.finfo(dtype).eps / math.sqrt(tolerance) <= 0.01 * (1 + 1e-12)
+
+
+def test_a_higher_tolerance_leaves_out_more() -> None:
+    """Of the second row a share of 0.04 of its variance is its own."""
+    rows = torch.tensor([[[1.0, 0.0], [math.sqrt(0.96), 0.2]]]).double()
+    H = torch.tensor([[[2.0, 3.0]]]).double()
+    targets = rows @ H.transpose(1, 2)
+    gram = rows @ rows.transpose(1, 2)
+    for tolerance, S, nu in ((0.039, 13.0, 2), (0.041, 4.0, 1)):
+        found = pivots.whitened_squares(gram, targets, tolerance)
+        assert found[0].item() == pytest.approx(S, rel=1e-9)
+        assert found[1].tolist() == [nu]
+    # the squared sizes of these rows are 1 + sqrt(0.96) and 1 - sqrt(0.96), 1 to 0.0102
+    for tolerance, nu in ((0.0101, 2), (0.0103, 1)):
+        assert pivots.least_squares(rows, targets, 1.0, tolerance)[1].tolist() == [nu]
+    X, delta = torch.zeros(1, 2, 3).double(), rows
+    G = delta @ torch.ones(1, 2, 3).double()
+    for tolerance, nu in ((0.039, 6), (0.041, 3)):
+        found = pivots.off_rows(G, X, delta, torch.ones(1), tolerance)
+        assert found[1].tolist() == [nu]
+
+
 # --- off_directions and off_rows ----------------------------------------------------------------
 
 # directions as combinations of three independent vectors a, b and c

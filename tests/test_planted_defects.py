@@ -1,6 +1,6 @@
 """Every rule and every prediction, made wrong one at a time, is REFUTED by the check that owns it.
 
-The defects are listed in ``planted.py``; here each is planted, its checks are run, and the verdict
+The defects are listed in ``planted_*.py``; here each is planted, its checks are run, and the verdict
 is asked of the measured streams themselves, not only of the witnesses' agreement. One root seed for
 all of it. Under these levels a check that the defect does not touch fails to be VERIFIED with
 probability below 2e-6.
@@ -15,11 +15,7 @@ import pytest
 import torch
 from planted import (
     MEASUREMENT,
-    ORACLE_DEFECTS,
-    PLAN_DEFECTS,
-    PRINTED_DEFECTS,
     REFUSAL,
-    RULE_DEFECTS,
     WITNESSES,
     Defect,
     check_key,
@@ -27,6 +23,9 @@ from planted import (
     planting,
     study,
 )
+from planted_initializer import PLAN_DEFECTS
+from planted_oracle import ORACLE_DEFECTS, PRINTED_DEFECTS
+from planted_rules import RULE_DEFECTS
 
 from hyperverify import catalogue, moments
 from hyperverify.errors import HyperverifyError
@@ -95,7 +94,9 @@ def examine(defect: Defect, *, formula_too: bool | None) -> None:
 SPECS = {spec.digest: spec for spec in (defect.spec for defect in DEFECTS)}
 
 
-@pytest.mark.parametrize("spec", SPECS.values(), ids=[f"{s.method}-{d[:8]}" for d, s in SPECS.items()])
+@pytest.mark.parametrize(
+    "spec", SPECS.values(), ids=[f"{s.method}-{d[:8]}" for d, s in SPECS.items()]
+)
 def test_the_library_as_it_is_passes_every_check_of_every_spec_used(spec: HypernetSpec) -> None:
     keys = [check_key(claim.id) for claim in catalogue.claims_of(spec)]
     outcomes = study(spec, keys)

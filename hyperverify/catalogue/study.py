@@ -158,8 +158,10 @@ def _slack(spec: HypernetSpec) -> int:
     """Df that one replicate can bring at most: the cap must not cut a replicate in two."""
     most = max(layer.n_weights for layer in spec.layers)
     if spec.chunk is not None:
-        most = max(most, *(spec.chunk.count(layer) * spec.chunk.hidden for layer in spec.layers))
-    return max(most, spec.feature_dim, spec.bias_feature_dim)
+        entries = max(spec.chunk.hidden, spec.embedding.dim)
+        most = max(most, *(spec.chunk.count(layer) * entries for layer in spec.layers))
+    embeddings = (spec.embedding, spec.bias_embedding or spec.embedding)
+    return max(most, spec.feature_dim, spec.bias_feature_dim, *(e.dim for e in embeddings))
 
 
 def stream_for(part: Part, claim: Claim, levels: Levels) -> EvidenceStream:

@@ -41,10 +41,10 @@ from hyperverify.specs import ChunkSpec, EmbeddingSpec, HypernetSpec, LayerSpec,
 
 NOMINAL = 0.05
 TOLERANCE = 0.3
-# Each root's replicates in one block, and after how many of them the evidence is looked at.
-EACH, STRIDE = 64, 4
+# Each root's replicates in one block; degrees of freedom between two looks, about.
+EACH, LOOK = 128, 32
 # Roots computed side by side, and blocks after which a check without enough evidence is given up.
-AT_ONCE, MAX_BLOCKS = 500, 16
+AT_ONCE, MAX_BLOCKS = 250, 16
 # Replicates behind one p-value: few, so that the shape of the law shows.
 P_REPLICATES = 8
 # One-sided level of the comparison with nominal, divided by the number of rates compared.
@@ -291,36 +291,54 @@ def observe(
 
 @dataclass
 class Measured:
-    """Pivots of one part, a row a root: S and nu of each replicate, and of each look."""
+    """Pivots of one part, a row a root: S and nu of each replicate, and of each look.
+
+    A look comes after every ``stride`` replicates.
+    """
 
     S: torch.Tensor
     nu: torch.Tensor
+    stride: int
     sums: list[list[float]] = field(init=False)
     dfs: list[list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
         rows = len(self.S)
-        self.sums = self.S.reshape(rows, -1, STRIDE).sum(-1).tolist()
-        self.dfs = self.nu.reshape(rows, -1, STRIDE).sum(-1).tolist()
+        self.sums = self.S.reshape(rows, -1, self.stride).sum(-1).tolist()
+        self.dfs = self.nu.reshape(rows, -1, self.stride).sum(-1).tolist()
 
 
-def measured(claim: Claim, o: Observation, each: int) -> list[Measured]:
+def strides(spec: HypernetSpec, claims: Sequence[Claim]) -> dict[str, list[int]]:
+    """Replicates between two looks, by claim and part: fixed beforehand, from a pilot's df alone."""
+    wanted = frozenset[str]().union(*(claim.gradients for claim in claims))
+    o = observe(spec, [-1], 0, 256, Plant(), wanted, torch.float32)
+    found: dict[str, list[int]] = {}
+    for claim in claims:
+        dfs = [float(part.measure(o)[1].double().mean()) for part in claim.parts]
+        found[claim.id] = [
+            min(EACH, 2 ** max(0, round(math.log2(LOOK / df)))) if df else EACH for df in dfs
+        ]
+    o.release()
+    return found
+
+
+def measured(claim: Claim, o: Observation, each: int, stride: Sequence[int]) -> list[Measured]:
     """What every part of a claim measures in an observation."""
     found: list[Measured] = []
-    for part in claim.parts:
+    for part, step in zip(claim.parts, stride, strict=True):
         S, nu = part.measure(o)
-        found.append(Measured(S.reshape(-1, each), nu.reshape(-1, each)))
+        found.append(Measured(S.reshape(-1, each), nu.reshape(-1, each), step))
     return found
 
 
 def feed(outcome: Outcome, parts: Sequence[Measured], row: int) -> None:
-    """One root's block into its evidence, a look every ``STRIDE`` replicates."""
+    """One root's block into its evidence, look by look."""
     for n in sorted(outcome._open):
         stream, part = outcome.streams[n], parts[n]
         for look, (S, nu) in enumerate(zip(part.sums[row], part.dfs[row], strict=True)):
             left = stream.remaining
             if left is not None and nu > left:
-                rows = slice(look * STRIDE, (look + 1) * STRIDE)
+                rows = slice(look * part.stride, (look + 1) * part.stride)
                 _add(stream, part.S[row, rows], part.nu[row, rows])
             elif nu or S:
                 stream.add(S, nu)
@@ -337,6 +355,7 @@ def outcomes(
     plant: Plant,
     *,
     each: int = EACH,
+    stride: Mapping[str, Sequence[int]] | None = None,
     dtype: torch.dtype = torch.float32,
     first: dict[str, list[list[Measured]]] | None = None,
 ) -> dict[str, list[Outcome]]:
@@ -349,10 +368,12 @@ def outcomes(
         levels: error rates of each check.
         plant: the defect.
         each: replicates of a root in a block.
+        stride: replicates between two looks, by claim and part; see :func:`strides`.
         dtype: of the sampled nets.
         first: filled with the pivots of each root's first block.
     """
     found: dict[str, list[Outcome]] = {claim.id: [] for claim in claims}
+    stride = stride or strides(spec, claims)
     for start in range(0, len(roots), AT_ONCE):
         some = roots[start : start + AT_ONCE]
         runs = {
@@ -367,7 +388,7 @@ def outcomes(
             wanted = frozenset[str]().union(*(c.gradients for c in open_claims))
             o = observe(spec, [some[n] for n in left], index, each, plant, wanted, dtype)
             for claim in open_claims:
-                parts = measured(claim, o, each)
+                parts = measured(claim, o, each, stride[claim.id])
                 if first is not None and index == 0:
                     first.setdefault(claim.id, []).append(parts)
                 for row, n in enumerate(left):
