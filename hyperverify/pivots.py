@@ -16,8 +16,13 @@ Pivot = tuple[Tensor, Tensor]
 """S of shape (R,), float64, and nu of shape (R,), int64."""
 
 # A direction whose variance given the past is below this share of its own variance is determined
-# by the past: the rule sees no measured value that it excludes.
-RANK_TOLERANCE = 1e-8
+# by the past: the rule sees no measured value that it excludes. After a direction with the share s
+# left, later shares carry rounding of eps/s: this has to lie far above the root of eps, or rows that
+# are determined would pass for new.
+RANK_TOLERANCE = 1e-6
+
+# Squared length, over the largest, below which a direction of the row space is rounding.
+_NO_LENGTH = 1e-8
 
 
 def rank_tolerance(dtype: torch.dtype) -> float:
@@ -157,7 +162,7 @@ def row_basis(rows: Tensor) -> tuple[Tensor, Tensor]:
     # A short row counts as much as a long one.
     lengths = norm(rows)[..., None]
     _, sizes, basis = svd(rows / torch.where(lengths > 0, lengths, 1.0))
-    kept = sizes.square() > RANK_TOLERANCE * sizes.square().amax(-1, keepdim=True)
+    kept = sizes.square() > _NO_LENGTH * sizes.square().amax(-1, keepdim=True)
     return basis * kept[..., None], kept.sum(-1)
 
 

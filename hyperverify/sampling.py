@@ -1,7 +1,7 @@
 """Seeds, devices and dtypes, and the batched draw of a hypernet's tensors.
 
-Every tensor of every block of replicates has a generator of its own, seeded by the root seed, the
-spec's digest, the block and the tensor's name. No global generator is read, no order of calls
+Every tensor of every block of replicates has a generator of its own, its seed made from the root
+seed, the spec's digest, the block and the tensor's name, and no two alike in a study. No global generator is read, no order of calls
 matters, and a tensor can be drawn again instead of being kept.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -51,10 +52,18 @@ def resolve_dtype(name: str) -> torch.dtype:
 
 
 def seed_of(root_seed: int, digest: str, *path: str | int) -> int:
-    """A 64-bit seed: SHA-256 of all that names the draw, through numpy's SeedSequence."""
+    """A 64-bit seed: SHA-256 of all that names a study, through numpy's SeedSequence."""
     text = "/".join([str(root_seed), digest, *map(str, path)])
     words = np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype=np.uint32)
     return int(np.random.SeedSequence(words.tolist()).generate_state(1, np.uint64)[0])
+
+
+def mixed(counter: int) -> int:
+    """A bijection of 32-bit numbers that leaves neighbours far apart (the finalizer of MurmurHash3)."""
+    h = counter % 2**32
+    h = (h ^ (h >> 16)) * 0x85EBCA6B % 2**32
+    h = (h ^ (h >> 13)) * 0xC2B2AE35 % 2**32
+    return h ^ (h >> 16)
 
 
 @dataclass(frozen=True)
@@ -78,10 +87,26 @@ class Block:
     dtype: torch.dtype
     draws: Mapping[str, Draw]
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All that can be drawn, in a fixed order."""
+        layers = range(len(self.spec.layers))
+        more = (f"{kind}.{t}" for kind in ("input", "cotangent", "radius") for t in layers)
+        return (*self.draws, *more)
+
+    def seed(self, name: str) -> int:
+        """Seed of the tensor ``name``, below 2^32.
+
+        torch's CPU generator reads 32 bits of a seed. Hashed independently, some of a study's
+        many thousand seeds would coincide; counted from a hashed start, none of them does.
+        """
+        counter = self.index * len(self.names) + self.names.index(name)
+        return mixed(seed_of(self.root_seed, self.spec.digest) + counter)
+
     def generator(self, name: str) -> torch.Generator:
         """The generator of the tensor ``name``."""
         generator = torch.Generator(self.device)
-        generator.manual_seed(seed_of(self.root_seed, self.spec.digest, self.index, name))
+        generator.manual_seed(self.seed(name))
         return generator
 
     def empty(self, *shape: int) -> Tensor:

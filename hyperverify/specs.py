@@ -355,6 +355,11 @@ class HypernetSpec:
                 if math.prod(size) > 1 or layer.groups > 1:
                     where = f"1 where layers[{t}] has several positions or groups"
                     raise BadArgument("batch", self.batch, where)
+                # Beyond that the inputs are dependent, and only W is tested again.
+                most = layer.in_channels if self.input == "normal" else 1
+                if self.batch > most:
+                    where = f"at most {most}, the independent inputs that layers[{t}] can have"
+                    raise BadArgument("batch", self.batch, where)
         if not self.has_biases and self.bias_embedding:
             raise BadArgument("bias_embedding", self.bias_embedding, "None without generated bias")
         if self.bias_trunk and self.bias_embedding is None:

@@ -26,6 +26,9 @@ from hyperverify.plan import Draw, plan
 from hyperverify.sampling import blocks
 from hyperverify.specs import HypernetSpec
 
+# After this many blocks, a stream that never saw a degree of freedom will not see one.
+IDLE_BLOCKS = 50
+
 # The formula and the oracle are computed exactly and rounded once or twice to floats.
 WITNESS_TOLERANCE = 1e-9
 
@@ -121,6 +124,13 @@ class Outcome:
                 self._open.discard(n)
         self.seconds += time.perf_counter() - start
 
+    def give_up(self) -> None:
+        """End the parts that have no evidence at all: their inputs are always dead."""
+        for n in sorted(self._open):
+            if not self.streams[n].nu:
+                self.streams[n].finish()
+                self._open.discard(n)
+
     def value(self) -> float:
         """The measured value, in the unit of the prediction."""
         return self.claim.combine([_value(p, s, s.theta) for p, s in self._pairs()])
@@ -213,5 +223,7 @@ def run_study(
         for outcome in active:
             outcome.feed(observation)
             outcome.seconds += shared
+            if block.index >= IDLE_BLOCKS:
+                outcome.give_up()
         observation.release()
     return outcomes
