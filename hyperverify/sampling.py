@@ -92,7 +92,8 @@ class Block:
         """All that can be drawn, in a fixed order."""
         layers = range(len(self.spec.layers))
         more = (f"{kind}.{t}" for kind in ("input", "cotangent", "radius") for t in layers)
-        return (*self.draws, *more)
+        factors = (f"factor.{name}" for name in self.draws if "embeddings." in name)
+        return (*self.draws, *more, *factors)
 
     def seed(self, name: str) -> int:
         """Seed of the tensor ``name``, below 2^32.

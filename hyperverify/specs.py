@@ -356,7 +356,8 @@ class HypernetSpec:
                     where = f"1 where layers[{t}] has several positions or groups"
                     raise BadArgument("batch", self.batch, where)
                 # Beyond that the inputs are dependent, and only W is tested again.
-                most = layer.in_channels if self.input == "normal" else 1
+                reads = math.prod(layer.weight_shape[1:])
+                most = reads if self.input == "normal" else 1
                 if self.batch > most:
                     where = f"at most {most}, the independent inputs that layers[{t}] can have"
                     raise BadArgument("batch", self.batch, where)

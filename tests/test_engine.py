@@ -82,7 +82,7 @@ SPECS = {
         (LayerSpec(3, 4, relu=True, bias=True), LayerSpec(4, 2)),
         E3,
         "hyperfan-in",
-        batch=5,
+        batch=3,
         flow="layerwise",
     ),
     "chunked, chain": HypernetSpec(

@@ -214,7 +214,7 @@ SIZES = {
         (LayerSpec(16, 16, (3, 3)),), EmbeddingSpec(20), "hyperfan-in", input_size=(32, 32)
     ),
     "batch": HypernetSpec(
-        (LayerSpec(30, 3),), EmbeddingSpec(2), "hyperfan-in", batch=64, flow="layerwise"
+        (LayerSpec(30, 3),), EmbeddingSpec(2), "hyperfan-in", batch=30, flow="layerwise"
     ),
     "chunked": HypernetSpec(
         (LayerSpec(32, 32, (3,)),),

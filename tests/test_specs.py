@@ -47,7 +47,7 @@ SPECS = {
         output="shared",
         embeddings="one",
         input="rademacher",
-        batch=3,
+        batch=1,
         flow="layerwise",
     ),
     "conv": spec_of(CONV, LayerSpec(6, 4, (1, 1)), input_size=(8, 7)),
@@ -173,7 +173,7 @@ def test_digest_feels_every_field() -> None:
     digests = [_WIDE.digest]
     digests += [replace(_WIDE, **change).digest for change in _CHANGES.values() if change]
     small = [spec_of(method="small", sigma2=Fraction(n, 3)) for n in (1, 2)]
-    batch = [spec_of(flow="layerwise", batch=n) for n in (2, 3)]
+    batch = [spec_of(LayerSpec(3, 4), flow="layerwise", batch=n) for n in (1, 2, 3)]
     chunk = [spec_of(output="chunked", chunk=ChunkSpec(*n)) for n in ((4, 3), (2, 3), (4, 5))]
     digests += [spec.digest for spec in (*small, *batch, *chunk)]
     assert len(set(digests)) == len(digests)

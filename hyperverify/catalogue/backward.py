@@ -26,7 +26,7 @@ from hyperverify.catalogue.conditions import (
 from hyperverify.catalogue.weights import sphere_radius2
 from hyperverify.engine import Observation, centre
 from hyperverify.linear_algebra import norm, pinv
-from hyperverify.pivots import Pivot, double, off_rows, row_basis, scaled_squares, whitened_squares
+from hyperverify.pivots import Pivot, double, off_rows, scaled_squares, whitened_squares
 from hyperverify.specs import HypernetSpec
 
 
@@ -98,16 +98,8 @@ def _sample_cotangents(o: Observation, t: int, dW: Tensor) -> Pivot:
     """
     variance = entering_variance(o, t)[..., centre(o.spec.sizes[t + 1])]  # (R, B, out_channels)
     X = patches(o, t, centre(o.spec.sizes[t + 1]))[:, :, 0]
-    rows_of_W = double(dW).flatten(2)
-    solved = pinv(X).transpose(1, 2) @ rows_of_W.transpose(1, 2)
-    # Dependent inputs (more of them than entries, say) cannot be told apart: there, as in `rows`,
-    # one entry stands for a row of W, in the place of the first sample.
-    apart = (row_basis(X)[1] == X.shape[1])[:, None, None]
-    entry, its_variance = torch.zeros_like(solved), torch.zeros_like(variance)
-    entry[:, 0] = rows_of_W[..., 0]
-    its_variance[:, 0] = (variance * X[..., :1].square()).sum(1)
-    values = torch.where(apart, torch.where(variance > 0, solved, 0.0), entry)
-    return scaled_squares(values, torch.where(apart, variance, its_variance))
+    solved = pinv(X).transpose(1, 2) @ double(dW).flatten(2).transpose(1, 2)
+    return scaled_squares(torch.where(variance > 0, solved, 0.0), variance)
 
 
 def rows(o: Observation, values: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:

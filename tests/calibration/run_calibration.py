@@ -101,17 +101,6 @@ def _settings() -> Iterator[tuple[str, HypernetSpec]]:
             ),
         )
         yield (
-            f"batch of 3 for 2 inputs, linear, {dist}",
-            HypernetSpec(
-                layers=(LayerSpec(2, 3),),
-                embedding=EmbeddingSpec(2, dist),
-                method="hyperfan-in",
-                distribution=dist,
-                batch=3,
-                flow="layerwise",
-            ),
-        )
-        yield (
             f"one embedding for all layers, ReLU, {dist}",
             HypernetSpec(
                 layers=(LayerSpec(3, 4, relu=True), LayerSpec(4, 3)),
@@ -599,7 +588,9 @@ def table(rows: Sequence[Row]) -> str:
         p = [row.p_value_of_p_values for row in members if row.p_value_of_p_values is not None]
         last = f"{min(p):.2g}" if p else "–"
         lines.append(
-            f"| {setting} | {quantity} | {law} | {len(members)} | " + " | ".join([*rates, last]) + " |"
+            f"| {setting} | {quantity} | {law} | {len(members)} | "
+            + " | ".join([*rates, last])
+            + " |"
         )
     return "\n".join(lines)
 
@@ -628,6 +619,72 @@ def summary(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+# --- uniform draws behind a shared output layer ----------------------------------------------------
+
+
+def shared_uniform(d: int, d_k: int, layers: int, *, relu: bool) -> HypernetSpec:
+    """A chain of square layers behind one uniform H: the one law without a proof."""
+    return HypernetSpec(
+        layers=(LayerSpec(d, d, relu=relu),) * layers,
+        embedding=EmbeddingSpec(d_k, "uniform"),
+        method="hyperfan-in",
+        output="shared",
+    )
+
+
+@dataclass
+class Ratio:
+    """S/nu of one claim over many replicates, its standard error, and Var(S) over 2 nu."""
+
+    quantity: str
+    theta: float
+    error: float
+    spread: float
+
+
+def long_run(spec: HypernetSpec, blocks: int, replicates: int = 2048) -> list[Ratio]:
+    """The ratio theta itself, from blocks * replicates hypernets of root seed 0, in float64."""
+    claims = [c for c in claims_of(spec) if c.quantity in {"forward", "backward"}]
+    sums = {claim.id: torch.zeros(3, dtype=torch.float64) for claim in claims}
+    for index in range(blocks):
+        o = observe(spec, [0], index, replicates, Plant(), ("x", "z"), torch.float64)
+        for claim in claims:
+            S, nu = claim.parts[0].measure(o)
+            left = S - nu
+            sums[claim.id] += torch.stack([S.sum(), nu.sum(), left.square().sum()])
+        o.release()
+    found: list[Ratio] = []
+    for claim in claims:
+        S, nu, squares = sums[claim.id].tolist()
+        where = f"{claim.quantity} {(claim.layer or 0) + 1}"
+        found.append(Ratio(where, S / nu, math.sqrt(squares) / nu, squares / (2 * nu)))
+    return found
+
+
+def shared_table(blocks: int) -> str:
+    """Markdown: theta behind a shared uniform H, from tiny nets to the size of the suites."""
+    lines = [
+        "| width, d_k, layers | claim | theta - 1 | standard error | Var(S) / 2 nu |",
+        "|---|---|--:|--:|--:|",
+    ]
+    for d, d_k, layers, relu in (
+        (2, 2, 2, False),
+        (2, 2, 2, True),
+        (3, 2, 3, False),
+        (3, 2, 3, True),
+        (8, 6, 3, False),
+        (8, 6, 3, True),
+    ):
+        size = f"{d}, {d_k}, {layers}, {'ReLU' if relu else 'linear'}"
+        for ratio in long_run(shared_uniform(d, d_k, layers, relu=relu), blocks):
+            sys.stderr.write(f"{size}: {ratio}\n")
+            lines.append(
+                f"| {size} | {ratio.quantity} | {ratio.theta - 1:+.4f} | {ratio.error:.4f} "
+                f"| {ratio.spread:.2f} |"
+            )
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; exit status 1 if a rate is above nominal."""
     parser = argparse.ArgumentParser(description="Error rates of the verdicts, whole chain.")
@@ -636,8 +693,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--only", default="", help="settings whose name contains this text")
     parser.add_argument("--out", type=Path, help="JSON file with every rate")
+    parser.add_argument(
+        "--shared-uniform", type=int, metavar="BLOCKS", help="theta behind a shared uniform H"
+    )
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    if given.shared_uniform:
+        sys.stdout.write(shared_table(given.shared_uniform) + "\n")
+        return 0
     rows: list[Row] = []
     start = time.perf_counter()
     names = [name for name in SETTINGS if given.only in name]
