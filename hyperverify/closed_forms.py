@@ -17,7 +17,7 @@ from types import MappingProxyType
 from hyperverify.errors import HyperverifyError
 from hyperverify.formulas import METHODS
 from hyperverify.latex import symbol, sympy_module, to_latex
-from hyperverify.layer_moments import ARGUMENTS, Layer
+from hyperverify.promises import ARGUMENTS, Layer
 from hyperverify.rule import lookup
 from hyperverify.rule_arguments import Scalar
 

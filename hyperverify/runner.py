@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
-import os
-import platform
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from difflib import get_close_matches
-from importlib.metadata import version
 from math import isfinite
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -28,21 +21,18 @@ from hyperverify.budget import AlphaBudget
 from hyperverify.catalogue import claims_of
 from hyperverify.catalogue.records import Result, record, result_of
 from hyperverify.catalogue.study import Levels, Study, run_study
-from hyperverify.catalogue.suites import SUITES, studies
+from hyperverify.catalogue.suites import SUITES
+from hyperverify.environment import environment
 from hyperverify.errors import BadArgument, HyperverifyError
 from hyperverify.evidence import Law
-from hyperverify.formulas import RULES
 from hyperverify.plan import plan
 from hyperverify.pooling import pool
 from hyperverify.sampling import resolve_device, resolve_dtype
-from hyperverify.schema import SCHEMA_VERSION, Environment, Pooled, Run
+from hyperverify.schema import SCHEMA_VERSION, Pooled, Run
+from hyperverify.settings import RunSettings
 from hyperverify.specs import HypernetSpec
 
-VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_CORETYPE")
-"""The environment variables that a run may record; no other is looked at."""
-
-TOLERANCES = (0.002, 0.5)
-MAX_WORKERS = 256
+__all__ = ["SUITES", "Progress", "RunSettings", "execute", "replay", "run", "verify"]
 
 
 @dataclass(frozen=True)
@@ -59,90 +49,6 @@ class Progress:
     total: int
     label: str
     seconds_left: float | None
-
-
-def _number(name: str, value: object, low: float, high: float, allowed: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise BadArgument(name, value, allowed)
-    if not (isfinite(value) and low <= value <= high):
-        raise BadArgument(name, value, allowed)
-    return float(value)
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What to run.
-
-    Attributes:
-        suite: ``quick``, ``standard``, ``paper`` or ``all``.
-        rules: only checks that witness one of these rules; empty for all.
-        tolerance: the relative error of a second moment that must be caught.
-        alpha: chance of any false REFUTED in the whole run, at most.
-        beta: chance that a check whose truth is outside the tolerance is VERIFIED, at most.
-        seed: root of all randomness.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        dtype: of the sampled nets; the evidence is float64 always.
-        workers: processes; None for one a core.
-
-    Raises:
-        BadArgument: for a value that is not allowed.
-    """
-
-    suite: str = "standard"
-    rules: tuple[str, ...] = ()
-    tolerance: float = 0.02
-    alpha: float = 1e-6
-    beta: float = 1e-3
-    seed: int = 0
-    device: str = "auto"
-    dtype: str = "float32"
-    workers: int | None = None
-    resolved: torch.device = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if self.suite not in SUITES:
-            raise BadArgument("suite", self.suite, "one of " + ", ".join(SUITES))
-        for rule in self.rules:
-            if rule not in RULES:
-                close = get_close_matches(rule, RULES, 3, 0.3)
-                raise BadArgument("rule", rule, "one of " + ", ".join(close or RULES))
-        low, high = TOLERANCES
-        allowed = f"a number from {low} to {high}"
-        _number("tolerance", self.tolerance, low, high, allowed)
-        for name in ("alpha", "beta"):
-            allowed = "a number from 1e-15 to 0.1"
-            _number(name, getattr(self, name), 1e-15, 0.1, allowed)
-        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
-            raise BadArgument("seed", self.seed, "an integer from 0 to 2^63 - 1")
-        workers = self.workers
-        if workers is not None and not (type(workers) is int and 1 <= workers <= MAX_WORKERS):
-            raise BadArgument("workers", workers, f"an integer from 1 to {MAX_WORKERS}")
-        resolve_dtype(self.dtype)
-        object.__setattr__(self, "resolved", resolve_device(self.device))
-
-    def chosen(self) -> list[Study]:
-        """The studies, each with at least one check.
-
-        Raises:
-            HyperverifyError: if the rules leave no check.
-        """
-        found: list[Study] = []
-        for study in studies(self.suite):
-            named = Study(study.spec, study.group, study.label, study.quantities, self.rules)
-            if named.claims():
-                found.append(named)
-        if not found:
-            raise HyperverifyError(
-                f"suite {self.suite} has no check of rule {', '.join(self.rules)}; "
-                "allowed: another rule, or suite standard or all"
-            )
-        return found
-
-    def worker_count(self) -> int:
-        """Processes to use."""
-        if self.resolved.type == "cuda":
-            return 1
-        return self.workers or os.cpu_count() or 1
 
 
 def levels_of(settings: RunSettings, checks: int) -> Levels:
@@ -318,56 +224,6 @@ def _pooled(
         interval=pooled.interval,
         note=f"{len(pairs)} independent checks, one a spec, each with an exact law",
     )
-
-
-def environment(device: torch.device, workers: int) -> Environment:
-    """Versions, device, threads and git state; of the environment variables an allow-list."""
-    root = Path(__file__).resolve().parent.parent
-    constraints = root / "constraints.txt"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    commit = _git(root, "rev-parse", "HEAD")
-    return Environment(
-        python=platform.python_version(),
-        torch=torch.__version__,
-        numpy=version("numpy"),
-        scipy=version("scipy"),
-        platform=f"{platform.system()} {platform.machine()}",
-        device_name=name,
-        threads=torch.get_num_threads() if device.type == "cuda" else 1,
-        workers=workers,
-        git_commit=commit,
-        git_dirty=None if commit is None else bool(_git(root, "status", "--porcelain")),
-        constraints_sha256=hashlib.sha256(constraints.read_bytes()).hexdigest()
-        if constraints.is_file()
-        else None,
-        variables={key: os.environ[key] for key in VARIABLES if key in os.environ},
-    )
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    if not (root / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(  # noqa: S603  fixed arguments
-            ["git", "-C", str(root), *arguments],  # noqa: S607  whichever git the user has
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def verify(

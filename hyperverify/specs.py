@@ -9,23 +9,44 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property
-from numbers import Integral
 from typing import Any, cast
 
 from hyperverify.errors import BadArgument, HyperverifyError
+from hyperverify.layer_specs import (
+    EMBEDDING_DISTRIBUTIONS,
+    PADDING_MODES,
+    ChunkSpec,
+    EmbeddingSpec,
+    LayerSpec,
+    TrunkLayerSpec,
+)
+from hyperverify.spec_fields import choice, items, rational, whole, whole_tuple
+
+__all__ = [
+    "DISTRIBUTIONS",
+    "EMBEDDING_DISTRIBUTIONS",
+    "EMBEDDING_SHARING",
+    "FLOWS",
+    "INPUTS",
+    "METHODS",
+    "OUTPUTS",
+    "PADDING_MODES",
+    "ChunkSpec",
+    "EmbeddingSpec",
+    "HypernetSpec",
+    "LayerSpec",
+    "TrunkLayerSpec",
+]
 
 DISTRIBUTIONS = ("uniform", "normal")
-EMBEDDING_DISTRIBUTIONS = ("uniform", "normal", "rademacher", "constant")
 INPUTS = ("normal", "rademacher")
 FLOWS = ("chain", "layerwise")
 OUTPUTS = ("own", "shared", "chunked")
 EMBEDDING_SHARING = ("own", "one")
-PADDING_MODES = ("zeros", "circular")
 METHODS = (
     "hyperfan-in",
     "hyperfan-out",
@@ -44,235 +65,6 @@ METHODS = (
     "orthogonal",
 )
 MAX_ENTRIES = 2**31 - 1
-_SMALLEST = 1e-30  # size of a moment: float32 holds it, and its inverse
-_HUGE_EXPONENT = re.compile(r"[eE][+-]?[\d_]{4}")
-
-
-def _whole(name: str, value: object, least: int = 1) -> int:
-    """``value`` as an int of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise BadArgument(name, value, f"an integer of at least {least}")
-    return int(value)
-
-
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise BadArgument(name, value, "True or False")
-    return value
-
-
-def _choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in allowed:
-        raise BadArgument(name, value, "one of " + ", ".join(allowed))
-    return value
-
-
-def _rational(name: str, value: object, *, positive: bool) -> Fraction:
-    """``value`` as an exact Fraction; ints, Fractions, finite floats and strings such as "1/3"."""
-    allowed = "a finite rational number" + (" above 0" if positive else "")
-    if isinstance(value, bool) or not isinstance(value, (int, float, str, Fraction)):
-        raise BadArgument(name, value, allowed)
-    if isinstance(value, str) and _HUGE_EXPONENT.search(value):  # Fraction would write it out
-        raise BadArgument(name, value, f"{allowed}, an exponent of at most 3 digits")
-    try:
-        number = Fraction(value)
-    except (ValueError, OverflowError, ZeroDivisionError):
-        raise BadArgument(name, value, allowed) from None
-    if positive and number <= 0:
-        raise BadArgument(name, value, allowed)
-    try:
-        size = abs(float(number))
-    except OverflowError:
-        size = math.inf
-    if number and not _SMALLEST <= size <= 1 / _SMALLEST:
-        allowed += f", in size from {_SMALLEST:g} to {1 / _SMALLEST:g}"
-        raise BadArgument(name, value, allowed)
-    return number
-
-
-def _whole_tuple(name: str, value: object, least: int) -> tuple[int, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise BadArgument(name, value, f"a list of integers of at least {least}")
-    items = cast("list[object] | tuple[object, ...]", value)
-    return tuple(_whole(f"{name}[{n}]", item, least) for n, item in enumerate(items))
-
-
-def _items(name: str, value: object, kind: type, at_least: int) -> tuple[Any, ...]:
-    items = cast("tuple[object, ...]", value)
-    if not isinstance(value, (list, tuple)) or len(items) < at_least:
-        raise BadArgument(name, items, f"a list of at least {at_least} {kind.__name__}")
-    for n, item in enumerate(items):
-        if not isinstance(item, kind):
-            raise BadArgument(f"{name}[{n}]", item, f"a {kind.__name__}")
-    return tuple(items)
-
-
-@dataclass(frozen=True)
-class LayerSpec:
-    """One layer of the mainnet: z = W x + b, y = z or ReLU(z), W (and b) generated.
-
-    Attributes:
-        in_channels: channels (units) of x.
-        out_channels: channels (units) of y.
-        kernel: kernel size, one number a spatial dimension; ``()`` for a linear layer.
-        stride, padding, dilation: as in torch's convolutions, one number a dimension.
-        groups: divides in_channels and out_channels.
-        padding_mode: ``zeros`` or ``circular``.
-        relu: whether ReLU follows.
-        bias: whether the hypernet generates a bias too; without, there is none.
-    """
-
-    in_channels: int
-    out_channels: int
-    kernel: tuple[int, ...] = ()
-    stride: tuple[int, ...] = ()
-    padding: tuple[int, ...] = ()
-    dilation: tuple[int, ...] = ()
-    groups: int = 1
-    padding_mode: str = "zeros"
-    relu: bool = False
-    bias: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("in_channels", "out_channels", "groups"):
-            object.__setattr__(self, name, _whole(name, getattr(self, name)))
-        kernel = _whole_tuple("kernel", self.kernel, 1)
-        if len(kernel) not in (0, 1, 2):
-            raise BadArgument("kernel", self.kernel, "() for a linear layer, or 1 or 2 numbers")
-        object.__setattr__(self, "kernel", kernel)
-        for name, least, default in (("stride", 1, 1), ("padding", 0, 0), ("dilation", 1, 1)):
-            given = _whole_tuple(name, getattr(self, name), least) or (default,) * len(kernel)
-            if len(given) != len(kernel):
-                raise BadArgument(name, given, f"as many numbers as kernel has ({len(kernel)})")
-            object.__setattr__(self, name, given)
-        for name in ("in_channels", "out_channels"):
-            if getattr(self, name) % self.groups:
-                allowed = f"a divisor of in_channels = {self.in_channels} and out_channels = {self.out_channels}"
-                raise BadArgument("groups", self.groups, allowed)
-        if not kernel and self.groups != 1:
-            raise BadArgument("groups", self.groups, "1 for a linear layer")
-        _choice("padding_mode", self.padding_mode, PADDING_MODES)
-        _flag("relu", self.relu)
-        _flag("bias", self.bias)
-
-    @property
-    def kind(self) -> str:
-        """``linear`` or ``conv``."""
-        return "conv" if self.kernel else "linear"
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        """Shape of W: (out_channels, in_channels / groups, *kernel)."""
-        return (self.out_channels, self.in_channels // self.groups, *self.kernel)
-
-    @property
-    def n_weights(self) -> int:
-        """Entries of W."""
-        return math.prod(self.weight_shape)
-
-    def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """Spatial size of y for an x of spatial size ``size``.
-
-        Raises:
-            BadArgument: if no position is left.
-        """
-        if len(size) != len(self.kernel):
-            raise BadArgument("input_size", size, f"{len(self.kernel)} numbers, as kernel has")
-        out: list[int] = []
-        for n, k, s, p, d in zip(
-            size, self.kernel, self.stride, self.padding, self.dilation, strict=True
-        ):
-            span = d * (k - 1) + 1
-            if self.padding_mode == "circular" and (p > n or span > n):
-                raise BadArgument("padding", self.padding, f"a circular kernel that fits in {size}")
-            left = n + 2 * p - span
-            if left < 0:
-                raise BadArgument("kernel", self.kernel, f"one that fits in the input size {size}")
-            out.append(left // s + 1)
-        return tuple(out)
-
-
-@dataclass(frozen=True)
-class EmbeddingSpec:
-    """The embedding e that the hypernet reads: ``dim`` i.i.d. entries.
-
-    Attributes:
-        dim: entries of e.
-        distribution: ``uniform``, ``normal``, ``rademacher`` (a fair sign times a constant) or
-            ``constant`` (every entry the root of the second moment).
-        second_moment: E[e^2], the paper's Var(e) for a zero-mean embedding.
-        mean: E[e] of a uniform or normal embedding.
-    """
-
-    dim: int
-    distribution: str = "uniform"
-    second_moment: Fraction = Fraction(1)
-    mean: Fraction = Fraction(0)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "dim", _whole("embedding dim", self.dim))
-        _choice("embedding distribution", self.distribution, EMBEDDING_DISTRIBUTIONS)
-        second = _rational("second_moment", self.second_moment, positive=True)
-        mean = _rational("mean", self.mean, positive=False)
-        object.__setattr__(self, "second_moment", second)
-        object.__setattr__(self, "mean", mean)
-        if mean and (self.distribution not in ("uniform", "normal") or mean**2 >= second):
-            raise BadArgument(
-                "mean", mean, "0, or for uniform and normal a square below second_moment"
-            )
-
-    @property
-    def fixed_norm(self) -> bool:
-        """Whether |e|^2 is the same at every draw."""
-        return self.distribution in ("rademacher", "constant")
-
-
-@dataclass(frozen=True)
-class TrunkLayerSpec:
-    """One hidden layer of the hypernet, fan-in init: ``width`` units, with or without ReLU."""
-
-    width: int
-    relu: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "width", _whole("trunk width", self.width))
-        _flag("trunk relu", self.relu)
-
-
-@dataclass(frozen=True)
-class ChunkSpec:
-    """Ha et al.'s chunks (Appendix A.2): W is tiled by chunks of ``size`` channels.
-
-    Attributes:
-        size: K, channels of a chunk.
-        hidden: d_k, entries of alpha, what the shared output layer H reads.
-    """
-
-    size: int
-    hidden: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "size", _whole("chunk size", self.size))
-        object.__setattr__(self, "hidden", _whole("chunk hidden", self.hidden))
-
-    def branch(self, layer: LayerSpec) -> str:
-        """``i`` if K divides out_channels, else ``j`` if K divides in_channels (Eq. 6).
-
-        Raises:
-            BadArgument: if K divides neither, or the layer is grouped.
-        """
-        if layer.groups != 1:
-            raise BadArgument("groups", layer.groups, "1 under chunked output layers")
-        if layer.out_channels % self.size == 0:
-            return "i"
-        if layer.in_channels % self.size == 0:
-            return "j"
-        allowed = f"a divisor of {layer.out_channels} or of {layer.in_channels}"
-        raise BadArgument("chunk size", self.size, allowed)
-
-    def count(self, layer: LayerSpec) -> int:
-        """Chunks that tile the layer's W."""
-        return layer.out_channels * layer.in_channels // self.size
 
 
 @dataclass(frozen=True)
@@ -317,24 +109,24 @@ class HypernetSpec:
     flow: str = "chain"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", _items("layers", self.layers, LayerSpec, 1))
-        object.__setattr__(self, "trunk", _items("trunk", self.trunk, TrunkLayerSpec, 0))
-        bias_trunk = _items("bias_trunk", self.bias_trunk, TrunkLayerSpec, 0)
+        object.__setattr__(self, "layers", items("layers", self.layers, LayerSpec, 1))
+        object.__setattr__(self, "trunk", items("trunk", self.trunk, TrunkLayerSpec, 0))
+        bias_trunk = items("bias_trunk", self.bias_trunk, TrunkLayerSpec, 0)
         object.__setattr__(self, "bias_trunk", bias_trunk)
-        object.__setattr__(self, "input_size", _whole_tuple("input_size", self.input_size, 1))
+        object.__setattr__(self, "input_size", whole_tuple("input_size", self.input_size, 1))
         for name, kind in (("embedding", EmbeddingSpec), ("bias_embedding", EmbeddingSpec)):
             value = getattr(self, name)
             if not isinstance(value, kind) and not (value is None and name != "embedding"):
                 raise BadArgument(name, value, "an EmbeddingSpec")
         if self.chunk is not None and not isinstance(cast(object, self.chunk), ChunkSpec):
             raise BadArgument("chunk", self.chunk, "a ChunkSpec or None")
-        _choice("method", self.method, METHODS)
-        _choice("distribution", self.distribution, DISTRIBUTIONS)
-        _choice("output", self.output, OUTPUTS)
-        _choice("embeddings", self.embeddings, EMBEDDING_SHARING)
-        _choice("input", self.input, INPUTS)
-        _choice("flow", self.flow, FLOWS)
-        object.__setattr__(self, "batch", _whole("batch", self.batch))
+        choice("method", self.method, METHODS)
+        choice("distribution", self.distribution, DISTRIBUTIONS)
+        choice("output", self.output, OUTPUTS)
+        choice("embeddings", self.embeddings, EMBEDDING_SHARING)
+        choice("input", self.input, INPUTS)
+        choice("flow", self.flow, FLOWS)
+        object.__setattr__(self, "batch", whole("batch", self.batch))
         if self.batch > 1 and self.flow != "layerwise":
             raise BadArgument("batch", self.batch, "1 unless flow is layerwise")
         self._check_mainnet()
@@ -368,7 +160,7 @@ class HypernetSpec:
 
     def _check_method(self) -> None:
         if self.method == "small":
-            object.__setattr__(self, "sigma2", _rational("sigma2", self.sigma2, positive=True))
+            object.__setattr__(self, "sigma2", rational("sigma2", self.sigma2, positive=True))
         elif self.sigma2 is not None:
             raise BadArgument("sigma2", self.sigma2, "None unless method is small")
         if self.method in ("M4", "orthogonal") and self.has_biases:

@@ -150,20 +150,21 @@ def tags(study: Study) -> dict[str, str | bool]:
     return found
 
 
+def _gain(values: Sequence[float], own: Sequence[int], q: float) -> float:
+    """A layer's gain at input second moment ``q``, from its weights' value and its bias's."""
+    return values[own[0]] + sum(values[n] for n in own[1:]) / q
+
+
 def _parts(claim: Claim, result: Result) -> tuple[Part, ...]:
     """A depth check layer by layer: each layer's gain at the second moment predicted for its input."""
     if claim.quantity != "depth":
         return ()
     found: list[Part] = []
-    q = 1.0
+    q: float = 1.0
     for t in sorted({part.layer for part in claim.parts if part.layer is not None}):
         own = [n for n, part in enumerate(claim.parts) if part.layer == t]
 
-        def gain(values: Sequence[float], own: list[int] = own, q: float = q) -> float:
-            """The layer's gain from its weights' and its bias's values, at q."""
-            return values[own[0]] + sum(values[n] for n in own[1:]) / q
-
-        predicted: float = gain([part.value for part in claim.parts])
+        predicted: float = _gain([part.value for part in claim.parts], own, q)
         verdicts = [result.parts[n].verdict for n in own]
         worst = next(
             (v for v in (Verdict.REFUTED, Verdict.INCONCLUSIVE) if v in verdicts), Verdict.VERIFIED
@@ -172,16 +173,16 @@ def _parts(claim: Claim, result: Result) -> tuple[Part, ...]:
             Part(
                 layer=t,
                 predicted=predicted,
-                measured=gain([stream.measured for stream in result.parts]),
+                measured=_gain([stream.measured for stream in result.parts], own, q),
                 interval=(
-                    gain([stream.low for stream in result.parts]),
-                    gain([stream.high for stream in result.parts]),
+                    _gain([stream.low for stream in result.parts], own, q),
+                    _gain([stream.high for stream in result.parts], own, q),
                 ),
                 df=min(result.parts[n].df for n in own),
                 verdict=worst.value,
             )
         )
-        q *= predicted
+        q = q * predicted
     if "backward" in claim.site:
         found.reverse()
     return tuple(found)

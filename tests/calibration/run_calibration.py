@@ -566,32 +566,24 @@ def bad_p_values(rows: Sequence[Row]) -> list[Row]:
     return [row for row in tested if (row.p_value_of_p_values or 0.0) <= LEVEL / len(tested)]
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Markdown: a line a setting and quantity, the worst of its checks in percent."""
+def table(rows: Sequence[Row], *by: str) -> str:
+    """Markdown: a line for each value of the fields ``by``; means and largest rates in percent."""
+    names = ("refuted", "ever", "inconclusive", "verified_above", "verified_below")
     lines = [
-        "| setting | quantity | law | checks | REFUTED | ever | open | high | low | p-values |",
-        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
+        f"| {' | '.join(by)} | checks | REFUTED | ever | open | high | low | p-values |",
+        "|" + "---|" * len(by) + "--:|" * 7,
     ]
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.setting, row.quantity, row.law), []).append(row)
-
-    def worst(name: str, members: list[Row]) -> str:
-        counts = [100 * row.rates()[name] / row.roots for row in members if name in row.rates()]
-        return f"{max(counts):.1f}" if counts else "–"
-
-    for (setting, quantity, law), members in groups.items():
-        rates = [
-            worst(name, members)
-            for name in ("refuted", "ever", "inconclusive", "verified_above", "verified_below")
-        ]
+        groups.setdefault(tuple(getattr(row, name) for name in by), []).append(row)
+    for key, members in groups.items():
+        cells = [*key, str(len(members))]
+        for name in names:
+            rates = [100 * row.rates()[name] / row.roots for row in members if name in row.rates()]
+            cells.append(f"{sum(rates) / len(rates):.1f} ({max(rates):.1f})" if rates else "–")
         p = [row.p_value_of_p_values for row in members if row.p_value_of_p_values is not None]
-        last = f"{min(p):.2g}" if p else "–"
-        lines.append(
-            f"| {setting} | {quantity} | {law} | {len(members)} | "
-            + " | ".join([*rates, last])
-            + " |"
-        )
+        cells.append(f"{min(p):.1g} of {len(p)}" if p else "–")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -710,7 +702,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows += calibrate(name, range(given.roots), given.tolerance, getattr(torch, given.dtype))
         seconds = time.perf_counter() - start
         sys.stderr.write(f"{n}/{len(names)}  {seconds:5.0f} s  {name}\n")
-    sys.stdout.write(table(rows) + "\n\n" + summary(rows) + "\n")
+    tables = table(rows, "quantity", "law"), table(rows, "setting"), summary(rows)
+    sys.stdout.write("\n\n".join(tables) + "\n")
     if given.out:
         settings: Mapping[str, Any] = {
             "roots": given.roots,

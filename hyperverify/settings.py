@@ -1,0 +1,103 @@
+"""What a run is asked to do: validated once, with the messages that the command line prints."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from math import isfinite
+
+import torch
+
+from hyperverify.catalogue.study import Study
+from hyperverify.catalogue.suites import SUITES, studies
+from hyperverify.errors import BadArgument, HyperverifyError
+from hyperverify.formulas import RULES
+from hyperverify.sampling import resolve_device, resolve_dtype
+
+TOLERANCES = (0.002, 0.5)
+MAX_WORKERS = 256
+
+
+def _number(name: str, value: object, low: float, high: float, allowed: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BadArgument(name, value, allowed)
+    if not (isfinite(value) and low <= value <= high):
+        raise BadArgument(name, value, allowed)
+    return float(value)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What to run.
+
+    Attributes:
+        suite: ``quick``, ``standard``, ``paper`` or ``all``.
+        rules: only checks that witness one of these rules; empty for all.
+        tolerance: the relative error of a second moment that must be caught.
+        alpha: chance of any false REFUTED in the whole run, at most.
+        beta: chance that a check whose truth is outside the tolerance is VERIFIED, at most.
+        seed: root of all randomness.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: of the sampled nets; the evidence is float64 always.
+        workers: processes; None for one a core.
+
+    Raises:
+        BadArgument: for a value that is not allowed.
+    """
+
+    suite: str = "standard"
+    rules: tuple[str, ...] = ()
+    tolerance: float = 0.02
+    alpha: float = 1e-6
+    beta: float = 1e-3
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
+    workers: int | None = None
+    resolved: torch.device = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.suite not in SUITES:
+            raise BadArgument("suite", self.suite, "one of " + ", ".join(SUITES))
+        for rule in self.rules:
+            if rule not in RULES:
+                close = get_close_matches(rule, RULES, 3, 0.3)
+                raise BadArgument("rule", rule, "one of " + ", ".join(close or RULES))
+        low, high = TOLERANCES
+        allowed = f"a number from {low} to {high}"
+        _number("tolerance", self.tolerance, low, high, allowed)
+        for name in ("alpha", "beta"):
+            allowed = "a number from 1e-15 to 0.1"
+            _number(name, getattr(self, name), 1e-15, 0.1, allowed)
+        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
+            raise BadArgument("seed", self.seed, "an integer from 0 to 2^63 - 1")
+        workers = self.workers
+        if workers is not None and not (type(workers) is int and 1 <= workers <= MAX_WORKERS):
+            raise BadArgument("workers", workers, f"an integer from 1 to {MAX_WORKERS}")
+        resolve_dtype(self.dtype)
+        object.__setattr__(self, "resolved", resolve_device(self.device))
+
+    def chosen(self) -> list[Study]:
+        """The studies, each with at least one check.
+
+        Raises:
+            HyperverifyError: if the rules leave no check.
+        """
+        found: list[Study] = []
+        for study in studies(self.suite):
+            named = Study(study.spec, study.group, study.label, study.quantities, self.rules)
+            if named.claims():
+                found.append(named)
+        if not found:
+            raise HyperverifyError(
+                f"suite {self.suite} has no check of rule {', '.join(self.rules)}; "
+                "allowed: another rule, or suite standard or all"
+            )
+        return found
+
+    def worker_count(self) -> int:
+        """Processes to use."""
+        if self.resolved.type == "cuda":
+            return 1
+        return self.workers or os.cpu_count() or 1
