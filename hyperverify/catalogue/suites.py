@@ -108,7 +108,7 @@ def conv(method: str, relu: str, bias: bool, distribution: str, n: int = 0) -> H
         )
         for t, layer in enumerate(pair)
     )
-    size = (7,) * len(pair[0].kernel)
+    size = (5,) * len(pair[0].kernel)
     return HypernetSpec(
         layers=layers,
         embedding=EmbeddingSpec(6, "rademacher", _SECOND_MOMENTS[n % 3]),
@@ -125,13 +125,13 @@ def conv(method: str, relu: str, bias: bool, distribution: str, n: int = 0) -> H
 def shared(
     method: str, relu: bool, bias: bool, distribution: str, flow: str, kind: str = "linear"
 ) -> HypernetSpec:
-    """Three layers behind one output layer (Appendix A.1)."""
+    """Two layers of a chain, or three fed apart, behind one output layer (Appendix A.1)."""
     if kind == "conv":
         layer = LayerSpec(6, 6, (3, 3), padding=(1, 1), relu=relu, bias=bias)
     else:
         layer = LayerSpec(8, 8, relu=relu, bias=bias)
     return HypernetSpec(
-        layers=(layer,) * 3,
+        layers=(layer,) * (2 if flow == "chain" else 3),
         embedding=_embedding(1, distribution, 6),
         method=method,
         distribution=distribution,
@@ -186,11 +186,11 @@ def special(method: str, relu: bool, kind: str = "linear") -> HypernetSpec:
     )
 
 
-def deep(method: str, relu: bool, bias: bool, distribution: str, layers: int = 8) -> HypernetSpec:
-    """A deep square net of width 10: what depth does to second moments."""
+def deep(method: str, relu: bool, bias: bool, distribution: str, layers: int = 6) -> HypernetSpec:
+    """A deep square net of width 8: what depth does to second moments."""
     fixed = EmbeddingSpec(6, "constant") if method == "M4" else EmbeddingSpec(6, distribution)
     return HypernetSpec(
-        layers=(LayerSpec(10, 10, relu=relu, bias=bias),) * layers,
+        layers=(LayerSpec(8, 8, relu=relu, bias=bias),) * layers,
         embedding=fixed,
         method=method,
         distribution="normal" if method == "orthogonal" else distribution,
@@ -218,10 +218,10 @@ def _depths(full: bool) -> Iterator[Study]:
             if method == "orthogonal" and distribution == "normal" and full:
                 continue
             spec = deep(method, relu, False, distribution)
-            yield Study(spec, label="8 square layers", quantities=("depth",))
+            yield Study(spec, label="6 square layers", quantities=("depth",))
     for n, (method, relu) in enumerate(product(HYPERFAN, (False, True))):
         spec = deep(method, relu, True, DISTRIBUTIONS[n % 2])
-        yield Study(spec, label="8 square layers", quantities=("depth",))
+        yield Study(spec, label="6 square layers", quantities=("depth",))
     for n, method in enumerate((*HYPERFAN, "fan-in", "fan-out") if full else ("hyperfan-in",)):
         spec = deep_conv(method, DISTRIBUTIONS[n % 2])
         yield Study(spec, label="5 circular convolutions", quantities=("depth",))

@@ -668,7 +668,8 @@ def shared_table(blocks: int) -> str:
         (8, 6, 3, True),
     ):
         size = f"{d}, {d_k}, {layers}, {'ReLU' if relu else 'linear'}"
-        for ratio in long_run(shared_uniform(d, d_k, layers, relu=relu), blocks):
+        many = blocks * (8 // d) ** 2  # small nets are cheap, and theirs is the larger bias
+        for ratio in long_run(shared_uniform(d, d_k, layers, relu=relu), many):
             sys.stderr.write(f"{size}: {ratio}\n")
             lines.append(
                 f"| {size} | {ratio.quantity} | {ratio.theta - 1:+.4f} | {ratio.error:.4f} "

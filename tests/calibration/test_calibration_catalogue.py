@@ -41,7 +41,9 @@ def test_p_values_follow_their_law(rows: list[whole.Row]) -> None:
     ] == []
 
 
-@pytest.mark.parametrize("name", ["refuted", "ever", "inconclusive", "verified_above"])
+@pytest.mark.parametrize(
+    "name", ["refuted", "ever", "inconclusive", "verified_above", "verified_below"]
+)
 def test_rates_lie_below_nominal_on_average(rows: list[whole.Row], name: str) -> None:
     counts = [row.rates()[name] for row in rows if name in row.rates()]
     assert sum(counts) < whole.NOMINAL * len(ROOTS) * len(counts)
