@@ -12,7 +12,16 @@ import pytest
 from hyperverify.catalogue import claims_of
 from hyperverify.catalogue.claims import CALIBRATED, CONSERVATIVE, EXACT, Claim
 from hyperverify.catalogue.study import WITNESS_TOLERANCE, Study
-from hyperverify.catalogue.suites import SUITES, chunked, conv, deep, linear, shared, studies
+from hyperverify.catalogue.suites import (
+    SUITES,
+    chunked,
+    conv,
+    deep,
+    linear,
+    one_embedding,
+    shared,
+    studies,
+)
 from hyperverify.closed_forms import DEPARTURES
 from hyperverify.errors import BadArgument
 from hyperverify.formulas import METHODS, RULES
@@ -196,3 +205,10 @@ def test_studies_filter_by_quantity_and_rule() -> None:
 def test_an_unknown_suite_is_refused() -> None:
     with pytest.raises(BadArgument, match=r"suite is 'huge'; allowed: one of quick, standard"):
         studies("huge")
+
+
+def test_layers_behind_one_embedding_claim_no_depth_product() -> None:
+    """E[g^T] is not E[g]^T where one h scales every layer."""
+    spec = one_embedding("hyperfan-in", relu=True)
+    assert len(spec.layers) == 3
+    assert all(claim.quantity != "depth" for claim in claims_of(spec))

@@ -51,6 +51,8 @@ def claims(spec: HypernetSpec) -> Iterator[Claim]:
     layers = spec.layers
     if len(layers) < LEAST_LAYERS or spec.flow != "chain" or spec.output != "own":
         return
+    if spec.embeddings != "own":
+        return  # one |h|^2 for all layers: the mean of the product is not the product of means
     if any(set(forward_sites(spec, t)) != {""} for t in range(len(layers))):
         return  # a map, not a number: borders differ
     parts: list[Part] = []
