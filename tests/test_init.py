@@ -209,9 +209,7 @@ def test_plan_embeddings() -> None:
 def test_layers_of_other_groups_have_another_output_layer() -> None:
     layers = (LayerSpec(2, 4, (1,)), LayerSpec(4, 4, (1,), groups=2))
     assert layers[0].weight_shape == layers[1].weight_shape
-    spec = HypernetSpec(
-        layers, EmbeddingSpec(3), "hyperfan-out", input_size=(3,), output="shared"
-    )
+    spec = HypernetSpec(layers, EmbeddingSpec(3), "hyperfan-out", input_size=(3,), output="shared")
     drawn = plan(spec)
     first, second = (drawn[f"output_layers.{t}.weight"] for t in range(2))
     assert first.variance != second.variance
