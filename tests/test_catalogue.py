@@ -54,8 +54,9 @@ def test_every_rule_is_witnessed(everything: list[tuple[Study, Claim]]) -> None:
     assert witnessed == set(RULES)
 
 
-def test_the_standard_suite_witnesses_every_rule_too() -> None:
-    witnessed = {rule for study in studies("standard") for c in study.claims() for rule in c.rules}
+@pytest.mark.parametrize("suite", ["quick", "standard"])
+def test_smaller_suites_witness_every_rule_too(suite: str) -> None:
+    witnessed = {rule for study in studies(suite) for c in study.claims() for rule in c.rules}
     assert witnessed == set(RULES)
 
 

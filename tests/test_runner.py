@@ -235,8 +235,8 @@ def test_settings_are_refused_by_name(change: dict[str, object], message: str) -
 
 
 def test_a_rule_that_the_suite_does_not_have_is_said_so() -> None:
-    with pytest.raises(HyperverifyError, match=r"suite quick has no check of rule orthogonal"):
-        run(RunSettings(suite="quick", rules=("orthogonal",)))
+    with pytest.raises(HyperverifyError, match=r"suite paper has no check of rule orthogonal"):
+        run(RunSettings(suite="paper", rules=("orthogonal",)))
 
 
 def test_one_spec_is_verified_from_python() -> None:

@@ -261,13 +261,19 @@ def _grid(full: bool) -> Iterator[Study]:
 
 
 def _quick() -> Iterator[Study]:
+    """Every rule once or twice, and what depth makes of the best-known ones."""
+    glance = ("weights", "biases", "forward", "embedding")
     for n, method in enumerate(HYPERFAN):
         yield Study(linear(method, "mixed", True, DISTRIBUTIONS[n], n))
         yield Study(conv(method, "none", False, DISTRIBUTIONS[n], n))
         yield Study(chunked(method, False, "normal"))
     yield Study(shared("hyperfan-in", True, False, "normal", "layerwise"))
-    yield Study(linear("fan-in", "all", False, "uniform", 1))
-    for method in ("hyperfan-in", "fan-in", "fan-out", "M3"):
+    for n, method in enumerate((*MEANS, *CLASSICAL)):
+        spec = linear(method, "all", True, DISTRIBUTIONS[n % 2], n)
+        yield Study(spec, quantities=glance)
+    for method in ("M4", "orthogonal"):
+        yield Study(special(method, True), quantities=glance)
+    for method in (*HYPERFAN, "fan-in", "fan-out", "M3", "M4"):
         yield Study(deep(method, True, False, "uniform"), quantities=("depth",))
 
 
