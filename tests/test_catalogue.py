@@ -29,6 +29,7 @@ from hyperverify.specs import EmbeddingSpec, HypernetSpec, LayerSpec
 
 QUANTITIES = {
     "weights",
+    "row sums",
     "biases",
     "forward",
     "active",

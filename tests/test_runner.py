@@ -20,6 +20,7 @@ from hyperverify.catalogue.suites import deep, linear
 from hyperverify.errors import BadArgument, HyperverifyError
 from hyperverify.evidence import Verdict
 from hyperverify.runner import Progress, RunSettings, replay, run, verify
+from hyperverify.sampling import Block
 from hyperverify.store import Run, canonical, run_from_json, write_run
 
 CPU, FLOAT = torch.device("cpu"), torch.float32
@@ -250,3 +251,36 @@ def test_one_spec_is_verified_from_python() -> None:
 def test_a_quantity_that_the_spec_lacks_is_refused() -> None:
     with pytest.raises(BadArgument, match=r"quantity is 'biases'; allowed: one of weights"):
         verify(linear("hyperfan-in", "none", False, "normal"), quantities=("biases",))
+
+
+@pytest.mark.parametrize("wrong", ["a mean", "equal columns"])
+def test_row_sums_see_what_second_moments_do_not(
+    wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H with the right second moment, but not centred, or the same for every input of a unit."""
+    spec = linear("hyperfan-in", "none", False, "normal")
+    claims = [c for c in claims_of(spec) if c.layer == 0 and c.quantity in ("weights", "row sums")]
+    name = "output_layers.0.weight"
+    draws = plan.plan(spec)
+    if wrong == "a mean":
+        half = draws[name].variance / 2
+        draws[name] = replace(draws[name], variance=half, mean=math.sqrt(half))
+    else:
+        drawn = Block.tensor
+
+        def repeated(self: Block, name_of: str) -> torch.Tensor:
+            H = drawn(self, name_of)
+            if name_of != name:
+                return H
+            layer = spec.layers[0]
+            rows = H.reshape(-1, layer.out_channels, layer.in_channels, H.shape[-1])
+            return rows[:, :, :1].expand_as(rows).reshape(H.shape).clone()
+
+        monkeypatch.setattr(Block, "tensor", repeated)
+    verdicts = {
+        outcome.claim.quantity: outcome.verdict
+        for outcome in run_study(claims, 1, LEVELS, CPU, FLOAT, draws)
+    }
+    assert verdicts["row sums"] == Verdict.REFUTED
+    if wrong == "a mean":
+        assert verdicts["weights"] == Verdict.VERIFIED

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from hyperverify import moments
 from hyperverify.catalogue import common
 from hyperverify.catalogue.claims import CONSERVATIVE, EXACT, Claim, Part, single
 from hyperverify.catalogue.conditions import bias_variance, oracle, weight_variance
@@ -27,6 +28,15 @@ def _on_the_sphere(o: Observation, t: int, W: torch.Tensor) -> Pivot:
     radius2 = sphere_radius2(o, t)
     half = W[:, : max(1, W.shape[1] // 2)]
     return scaled_squares(double(half) * radius2.sqrt()[:, None], weight_variance(o, t)[:, None])
+
+
+def measure_row_sums(o: Observation, t: int) -> Pivot:
+    """Sums over the entries of W that feed one output: what a mean or a dependence would inflate."""
+    sums = double(o.layers[t].W).flatten(2).sum(-1)
+    if o.spec.method == "orthogonal":
+        sums = sums * sphere_radius2(o, t).sqrt()[:, None]
+    variance = moments.weights_per_output(o.spec.layers[t]) * weight_variance(o, t)
+    return scaled_squares(sums, variance[:, None])
 
 
 # |W|^2 of orthonormal columns is right up to the rounding of H, h and their product.
@@ -92,6 +102,8 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         assumptions=common.given(spec, t),
         departure=common.departure((spec.method, "weights")),
     )
+    if t == 0:
+        yield _row_sums_claim(spec, t)
     if spec.method == "orthogonal":
         yield _norm_claim(spec, t)
     if not spec.layers[t].bias:
@@ -113,6 +125,29 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         promise=(spec.method, "biases"),
         gradients=frozenset(),
         assumptions=("given the features g(e) that generate the biases", common.ZERO_BETA),
+    )
+
+
+def _row_sums_claim(spec: HypernetSpec, t: int) -> Claim:
+    entries = moments.weights_per_output(spec.layers[t])
+    value = entries * float(oracle(spec, t).weight)
+    return Claim(
+        spec=spec,
+        quantity="row sums",
+        layer=t,
+        site="",
+        rules=common.weight_rules(spec, t),
+        claim=common.claim_kind(spec),
+        law=_alone(spec),
+        statement=f"The {entries} weights that feed one output of {common.name(spec, t)} are "
+        f"centred and uncorrelated: their sum has second moment {value:.6g}.",
+        predicted=value,
+        formula=entries * common.weights_formula(spec, t, value / entries),
+        parts=(Part(lambda o: measure_row_sums(o, t), value, layer=t),),
+        combine=single,
+        promise=(spec.method, "weights"),
+        gradients=frozenset(),
+        assumptions=common.given(spec, t),
     )
 
 
