@@ -272,8 +272,9 @@ DEPARTURES: Mapping[str | tuple[str, str], str] = MappingProxyType(
             "where d_j > d_i it grows by d_j/d_i with generated biases too, since Var(G) stops at 0; "
             "only q = 1 with biases and d_j <= d_i stays."
         ),
-        ("hyperfan-out", "backward"): (
-            "With a stride hyperfan-out gives p'/(s_h s_w) on average over positions, not p' at each."
+        "stride": (
+            "With a stride an input position is read by some of the kernel's taps only: gradients "
+            "are 1/(s_h s_w) of the printed scale on average over positions, and differ between them."
         ),
         ("hyperfan-out", "hypergradient"): (
             "The source prints the shrinking of dL/dh for s = groups = 1; behind a ReLU and with "

@@ -23,6 +23,7 @@ from hyperverify import nets
 from hyperverify.linear_algebra import per_replicate
 from hyperverify.nets import Tensors
 from hyperverify.pivots import rank_tolerance
+from hyperverify.rescale import rescaled
 from hyperverify.sampling import Block
 from hyperverify.specs import HypernetSpec
 
@@ -61,6 +62,8 @@ class LayerObservation:
         z, y: shape (R, B, out_channels, *output size).
         cotangent: what enters at y, shape of y, or None where it comes from the layer above.
         grad: gradients by name (``GRADIENTS``), each of its tensor's shape.
+        backward_factors: what dL/dx of the layer above was multiplied with on its way to y
+            (:mod:`hyperverify.rescale`); empty where nothing was.
     """
 
     def __init__(self, whole: Observation, t: int) -> None:
@@ -69,6 +72,7 @@ class LayerObservation:
         self._t = t
         self._layer = whole.spec.layers[t]
         self._group = whole.spec.output_group(t)
+        self.backward_factors: list[Tensor] = []
 
     # What the reference module computes, of one replicate.
 
@@ -134,7 +138,9 @@ class LayerObservation:
     def x(self) -> Tensor:
         spec, t = self._spec, self._t
         if t and spec.flow == "chain":
-            return self._whole.layers[t - 1].y
+            below = self._whole.layers[t - 1]
+            # A generated bias has a scale of its own: such nets stay as they are.
+            return below.y if spec.has_biases else rescaled(below.y, below.backward_factors)
         shape = (spec.batch, self._layer.in_channels, *spec.sizes[t])
         x = self._whole.block.standard(f"input.{t}", spec.input, *shape)
         return x.requires_grad_(self._whole.differentiable)

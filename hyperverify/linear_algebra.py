@@ -46,6 +46,11 @@ def pinv(matrix: Tensor) -> Tensor:
     return cast(Tensor, _linalg.pinv(matrix))
 
 
+def smallest_eigenvalue(matrix: Tensor) -> Tensor:
+    """The smallest eigenvalue of a symmetric matrix."""
+    return cast(Tensor, _linalg.eigvalsh(matrix))[..., 0]
+
+
 def norm(tensor: Tensor) -> Tensor:
     """Euclidean norm over the last dimension."""
     return cast(Tensor, _linalg.vector_norm(tensor, dim=-1))

@@ -141,8 +141,10 @@ def weight_gradient_at(
     """
     read = taps(layer, size)[:, tap]
     inside = np.nonzero(read >= 0)[0]
-    above = d2[..., inside].reshape(*tuple(d2.shape)[:-2], layer.groups, -1, 1, len(inside))
-    below = x2[..., read[inside]].reshape(*tuple(x2.shape)[:-2], layer.groups, 1, -1, len(inside))
+    outputs, inputs = layer.out_channels // layer.groups, layer.in_channels // layer.groups
+    lead, count = tuple(d2.shape)[:-2], len(inside)
+    above = d2[..., inside].reshape(*lead, layer.groups, outputs, 1, count)
+    below = x2[..., read[inside]].reshape(*tuple(x2.shape)[:-2], layer.groups, 1, inputs, count)
     return (above * below).sum(-1)
 
 

@@ -22,7 +22,10 @@ from hyperverify.specs import HypernetSpec, LayerSpec, TrunkLayerSpec
 Tensors = Mapping[str, Tensor]
 
 
-def _trunk(tensors: Tensors, name: str, trunk: tuple[TrunkLayerSpec, ...], h: Tensor) -> Tensor:
+def through_trunk(
+    tensors: Tensors, name: str, trunk: tuple[TrunkLayerSpec, ...], h: Tensor
+) -> Tensor:
+    """The hypernet's hidden layers ``name`` (``trunk`` or ``bias_trunk``), from an embedding on."""
     for n, layer in enumerate(trunk):
         h = tensors[f"{name}.{n}.weight"] @ h + tensors[f"{name}.{n}.bias"]
         if layer.relu:
@@ -38,7 +41,7 @@ def features(spec: HypernetSpec, tensors: Tensors, t: int) -> Tensor:
     """
     if spec.chunk is not None:
         return alpha(spec, tensors, t)
-    return _trunk(tensors, "trunk", spec.trunk, tensors[embedding_name(spec, t)])
+    return through_trunk(tensors, "trunk", spec.trunk, tensors[embedding_name(spec, t)])
 
 
 def bias_features(spec: HypernetSpec, tensors: Tensors, t: int) -> Tensor:
@@ -50,7 +53,7 @@ def bias_features(spec: HypernetSpec, tensors: Tensors, t: int) -> Tensor:
     if spec.bias_embedding is None:
         return features(spec, tensors, t)
     e = tensors[bias_embedding_name(spec, t)]
-    return _trunk(tensors, "bias_trunk", spec.bias_trunk, e)
+    return through_trunk(tensors, "bias_trunk", spec.bias_trunk, e)
 
 
 def alpha(spec: HypernetSpec, tensors: Tensors, t: int) -> Tensor:

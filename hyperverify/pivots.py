@@ -208,4 +208,5 @@ def off_rows(
     off = G - (G @ basis.transpose(1, 2)) @ basis
     gram = delta @ delta.transpose(1, 2) * double(variance)[:, None, None]
     squares, fresh = innovations(gram, off, tolerance)
-    return squares.sum(-1), fresh.sum(-1) * (X.shape[-1] - rank)
+    left = X.shape[-1] - rank
+    return torch.where(left > 0, squares.sum(-1), 0.0), fresh.sum(-1) * left

@@ -291,7 +291,7 @@ def replay(stored: Run, check_id: str) -> store.Check:
             f"check {check_id} does not follow from its stored spec; allowed: a run.json that has "
             "not been altered"
         )
-    levels = Levels(stored.alpha_per_check, stored.beta, stored.tolerance, stored.p_inconclusive)
+    levels = Levels(old.alpha, old.beta, old.tolerance, stored.p_inconclusive)
     device = resolve_device(stored.device)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from hyperverify.formulas import variance
 from hyperverify.moments import forward_gain, forward_offset, layer_moments
 from hyperverify.specs import HypernetSpec
-from properties.drawn import dense_specs, dims, moments
+from hyperverify.strategies import hypernets, second_moments
+from properties.profiles import BOUNDS
 
+dims = st.integers(1, 40)
+moments = second_moments("1/9", 9, max_denominator=9)
 relus = st.booleans()
 
 
@@ -60,7 +63,7 @@ def test_the_harmonic_mean_lies_between(
     assert ends[0] <= mean <= ends[1]
 
 
-@given(dense_specs(st.just("hyperfan-in")))
+@given(hypernets(outputs=["own", "shared"], methods=["hyperfan-in"], **BOUNDS))
 def test_hyperfan_in_has_the_fixed_point_one(spec: HypernetSpec) -> None:
     for t, layer in enumerate(spec.layers):
         m = layer_moments(spec, t)

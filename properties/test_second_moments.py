@@ -14,15 +14,22 @@ from hyperverify.catalogue import claims_of
 from hyperverify.catalogue.study import Levels, run_study
 from hyperverify.evidence import Verdict
 from hyperverify.specs import HypernetSpec
-from properties.drawn import conv_specs, dense_specs
+from hyperverify.strategies import (
+    chunked_hypernets,
+    conv_hypernets,
+    dense_hypernets,
+    shared_hypernets,
+)
+from properties.profiles import BOUNDS
 
 ROOT_SEED = 0
-MOST_CHECKS = 30  # of one spec; more would overspend the budget, and fail
+PROPERTIES = 4
+MOST_CHECKS = 200  # of one spec; more would overspend the budget, and fail
 
 
 def verify(spec: HypernetSpec) -> None:
     """All claims about ``spec`` are VERIFIED within 5%, at a run-level alpha of 1e-6."""
-    budget = AlphaBudget(1e-6, 4 * settings.default.max_examples * MOST_CHECKS)
+    budget = AlphaBudget(1e-6, PROPERTIES * settings.default.max_examples * MOST_CHECKS)
     claims = claims_of(spec)
     assert 0 < len(claims) <= MOST_CHECKS
     levels = Levels(budget.per_check, 1e-3, 0.05, budget.p_inconclusive)
@@ -36,11 +43,21 @@ def verify(spec: HypernetSpec) -> None:
     assert not wrong, "\n".join([spec.canonical_json(), *wrong])
 
 
-@given(dense_specs())
+@given(dense_hypernets(**BOUNDS))
 def test_dense_hypernets(spec: HypernetSpec) -> None:
     verify(spec)
 
 
-@given(conv_specs())
+@given(conv_hypernets(**BOUNDS))
 def test_convolutional_hypernets(spec: HypernetSpec) -> None:
+    verify(spec)
+
+
+@given(shared_hypernets(**BOUNDS))
+def test_shared_output_layers(spec: HypernetSpec) -> None:
+    verify(spec)
+
+
+@given(chunked_hypernets(**BOUNDS))
+def test_chunks(spec: HypernetSpec) -> None:
     verify(spec)

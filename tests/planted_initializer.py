@@ -97,11 +97,11 @@ def _reading() -> list[Defect]:
         ),
         (
             "groups forgotten in d_i", conv("hyperfan-out"),
-            lambda spec, t, d: {"d_i": d["out_channels"]}, ("weights/L1",), ("embedding",),
+            lambda spec, t, d: {"d_i": d["out_channels"]}, ("weights/L1",), ("embedding/L1",),
         ),
         (
             "one side of the kernel for r", two_dimensional,
-            lambda spec, t, d: {"r": spec.layers[t].kernel[0]}, ("weights/L1",), ("embedding",),
+            lambda spec, t, d: {"r": spec.layers[t].kernel[0]}, ("weights/L1",), ("embedding/L1",),
         ),
         (
             "d_l for d_k", dense(), lambda spec, t, d: {"d_k": d["d_l"]},
@@ -134,11 +134,11 @@ def _reading() -> list[Defect]:
         ),
         (
             "n_W without the receptive field", conv("fan-out", bias=False),
-            lambda spec, t, d: {"n_W": d["n_W"] // d["r"]}, ("weights/L1",), ("embedding",),
+            lambda spec, t, d: {"n_W": d["n_W"] // d["r"]}, ("weights/L1",), ("embedding/L1",),
         ),
         (
             "sigma for sigma^2", dense("small", bias=False, trunk=()),
-            lambda spec, t, d: {"sigma2": math.sqrt(spec.sigma2)}, ("weights/L1",), ("embedding",),
+            lambda spec, t, d: {"sigma2": math.sqrt(spec.sigma2)}, ("weights/L1",), ("embedding/L1",),
         ),
     ]  # fmt: skip
     found = [
@@ -155,26 +155,26 @@ def _drawing() -> list[Defect]:
     named: list[tuple[str, str, HypernetSpec, Any, tuple[str, ...], tuple[str, ...]]] = [
         (
             "sqrt 3 dropped in the bound", "uniform", uniform,
-            lambda d: ("uniform", d.variance / 3), ("weights/L1", "biases/L1", "embedding"),
-            ("embedding/g",),
+            lambda d: ("uniform", d.variance / 3), ("weights/L1", "biases/L1", "embedding/L1"),
+            ("embedding/L1/g",),
         ),
         (
             "3 for sqrt 3 in the bound", "uniform", uniform,
-            lambda d: ("uniform", d.variance * 3), ("weights/L1", "biases/L1"), ("embedding/g",),
+            lambda d: ("uniform", d.variance * 3), ("weights/L1", "biases/L1"), ("embedding/L1/g",),
         ),
         (
             "variance for standard deviation", "normal", dense(),
             lambda d: ("normal", d.variance**2), ("weights/L1", "biases/L1", "trunk/h1"),
-            ("embedding", "dL-dW/L1"),
+            ("embedding/L1", "dL-dW/L1"),
         ),
         (
             "standard deviation for variance", "normal", dense(),
             lambda d: ("normal", math.sqrt(d.variance)), ("weights/L1", "biases/L1", "trunk/h1"),
-            ("embedding", "dL-dW/L1"),
+            ("embedding/L1", "dL-dW/L1"),
         ),
         (
             "a fair sign times the variance", "rademacher", embedded("rademacher"),
-            lambda d: ("rademacher", d.variance**2), ("embedding",), ("weights/L1",),
+            lambda d: ("rademacher", d.variance**2), ("embedding/L1",), ("weights/L1",),
         ),
         (
             "orthonormal columns times the root of the variance", "orthogonal", orthogonal(),
@@ -201,28 +201,28 @@ def _drawing() -> list[Defect]:
     embeddings: list[tuple[str, HypernetSpec, Any, str, tuple[str, ...]]] = [
         (
             "Var(e) left at 1", dense(trunk=()), lambda draw, e: replace(draw, variance=1.0),
-            "embedding", ("weights/L1",),
+            "embedding/L1", ("weights/L1",),
         ),
         (
             "Var(e) left at 1, of the biases' embedding", dense(),
-            lambda draw, e: replace(draw, variance=1.0), "embedding/g", ("weights/L1", "biases/L1"),
+            lambda draw, e: replace(draw, variance=1.0), "embedding/L1/g", ("weights/L1", "biases/L1"),
         ),
         (
             "Var(e) left at 1, of a fixed norm", embedded("rademacher"),
-            lambda draw, e: replace(draw, variance=1.0), "embedding", ("weights/L1",),
+            lambda draw, e: replace(draw, variance=1.0), "embedding/L1", ("weights/L1",),
         ),
         (
             "Var(e) left at 1, of the chunks' embeddings", chunked("hyperfan-in"),
-            lambda draw, e: replace(draw, variance=1.0), "embedding", ("trunk/L1", "weights/L1"),
+            lambda draw, e: replace(draw, variance=1.0), "embedding/L1", ("trunk/L1", "weights/L1"),
         ),
         (
             "the mean's square not taken off", embedded("normal", Fraction(1)),
-            lambda draw, e: replace(draw, variance=float(e.second_moment)), "embedding",
+            lambda draw, e: replace(draw, variance=float(e.second_moment)), "embedding/L1",
             ("weights/L1",),
         ),
         (
             "the mean dropped", embedded("uniform", Fraction(1)),
-            lambda draw, e: replace(draw, mean=0.0), "embedding", ("weights/L1",),
+            lambda draw, e: replace(draw, mean=0.0), "embedding/L1", ("weights/L1",),
         ),
     ]  # fmt: skip
     found += [
@@ -232,8 +232,8 @@ def _drawing() -> list[Defect]:
     found += [
         Defect("plan._plan_linear", "beta and gamma drawn", spec, _drawn_offsets, owners, kept)
         for spec, owners, kept in (
-            (dense(), ("weights/L1", "biases/L1", "trunk/h1"), ("embedding", "dL-dW/L1")),
-            (chunked("hyperfan-in"), ("trunk/L1", "weights/L1"), ("embedding",)),
+            (dense(), ("weights/L1", "biases/L1", "trunk/h1"), ("embedding/L1", "dL-dW/L1")),
+            (chunked("hyperfan-in"), ("trunk/L1", "weights/L1"), ("embedding/L1",)),
         )
     ]
     entries: dict[str, Callable[[int, int], float]] = {

@@ -98,7 +98,7 @@ def _counting() -> list[Defect]:
             "groups ignored": lambda f, layer: layer.in_channels * math.prod(layer.kernel),
             "receptive field dropped": lambda f, layer: layer.weight_shape[1],
         },
-        weights[:1], ("biases/L1", "embedding"),
+        weights[:1], ("biases/L1", "embedding/L1"),
     )  # fmt: skip
     found += _oracle_on(
         "weights_per_input", conv("hyperfan-out"),
@@ -107,12 +107,12 @@ def _counting() -> list[Defect]:
             "groups ignored": lambda f, layer: layer.out_channels * math.prod(layer.kernel),
             "receptive field dropped": lambda f, layer: layer.out_channels // layer.groups,
         },
-        weights[:1], ("embedding",),
+        weights[:1], ("embedding/L1",),
     )  # fmt: skip
     found += _oracle_on(
         "halving", dense("hyperfan-in"),
         {"ReLU forgotten": lambda f, layer: 1, "the square of 2": lambda f, layer: f(layer) ** 2},
-        ("weights/L1", "biases/L1"), ("embedding", "trunk/h1"),
+        ("weights/L1", "biases/L1"), ("embedding/L1", "trunk/h1"),
     )  # fmt: skip
     always = {"2 without ReLU": lambda f, layer: 2}
     found += _oracle_on("halving", dense("hyperfan-in", relu=False), always, ("weights/L1",))
@@ -241,7 +241,7 @@ def _hypernet() -> list[Defect]:
     }
     found += _oracle_on("embedding_moment", dense(), moment, ("weights/L1",), ("biases/L1",))
     found += _oracle_on(
-        "embedding_moment", dense("fan-in", trunk=()), moment, ("embedding",), ("biases/L1",)
+        "embedding_moment", dense("fan-in", trunk=()), moment, ("embedding/L1",), ("biases/L1",)
     )
     found += _oracle_on(
         "embedding_moment", m4(),
@@ -266,12 +266,12 @@ def _hypernet() -> list[Defect]:
     }
     relu = {"ReLU forgotten": lambda f, first, trunk: [v / 2 for v in f(first, trunk)]}
     found += _oracle_on(
-        "trunk_variances", dense(), trunk, ("trunk/h1",), ("embedding", "biases/L1")
+        "trunk_variances", dense(), trunk, ("trunk/h1",), ("embedding/L1", "biases/L1")
     )
-    found += _oracle_on("trunk_variances", fires, relu, ("trunk/h1",), ("embedding", "biases/L1"))
+    found += _oracle_on("trunk_variances", fires, relu, ("trunk/h1",), ("embedding/L1", "biases/L1"))
     through = {"halved once too often": lambda f, second, first, trunk: f(second, first, trunk) / 2}
     found += _oracle_on(
-        "_through_trunk", fires, through, ("weights/L1", "biases/L1"), ("embedding",)
+        "_through_trunk", fires, through, ("weights/L1", "biases/L1"), ("embedding/L1",)
     )
 
     def in_and_out(f: Any, method: str, layer: LayerSpec, scale: Any, bias_scale: Any) -> Any:
@@ -288,7 +288,7 @@ def _hypernet() -> list[Defect]:
                                                              f(m, layer, a, b)[1]),
             "d_k dropped": lambda f, m, layer, a, b: f(m, layer, a / 3, b),
         },
-        ("weights/L1",), ("embedding", "trunk/h1"),
+        ("weights/L1",), ("embedding/L1", "trunk/h1"),
     )  # fmt: skip
     found += _oracle_on(
         "_solve_hyperfan", dense("hyperfan-in", wide=True),
@@ -297,14 +297,14 @@ def _hypernet() -> list[Defect]:
                                                            2 * f(m, layer, a, b)[1]),
             "d_l dropped": lambda f, m, layer, a, b: f(m, layer, a, b / 5),
         },
-        ("biases/L1",), ("embedding", "weights/L1"),
+        ("biases/L1",), ("embedding/L1", "weights/L1"),
     )  # fmt: skip
     found += _oracle_on(
         "_solve_hyperfan", dense("hyperfan-out"),
         {
             "|.| for max(., 0)": lambda f, m, layer, a, b: (f(m, layer, a, b)[0], Fraction(1, 2)),
         },
-        ("biases/L1",), ("embedding", "weights/L1"),
+        ("biases/L1",), ("embedding/L1", "weights/L1"),
     )  # fmt: skip
     inverted: dict[str, Callable[..., Any]] = {
         "inverted": lambda f, kind, a, b: 1 / f(kind, a, b) if a and b else f(kind, a, b),
@@ -314,7 +314,7 @@ def _hypernet() -> list[Defect]:
     found += _oracle_on(
         "_sqrt", dense("hyperfan-geometric", bias=False, widths=(8, 4)),
         {"forgotten": lambda f, value: value, "halved": lambda f, value: value / 2},
-        ("weights/L1",), ("embedding",),
+        ("weights/L1",), ("embedding/L1",),
     )  # fmt: skip
     for method in ("fan-in", "fan-out", "torch-default", "M3", "harmonic"):
         swapped: dict[str, Callable[..., Any]] = {
@@ -338,7 +338,7 @@ def _hypernet() -> list[Defect]:
     }
     for name, owners in fields.items():
         wrong = {f"{name} doubled": _field(name)}
-        found += _oracle_on("layer_moments", dense(), wrong, owners, ("dL-dW/L1", "embedding/g"))
+        found += _oracle_on("layer_moments", dense(), wrong, owners, ("dL-dW/L1", "embedding/L1/g"))
     return found
 
 
@@ -361,7 +361,7 @@ def _chunks() -> list[Defect]:
         return f(replace(spec, method=methods[0]), layer)
 
     found += _oracle_on(
-        "_chunked_moments", spec, {"in and out swapped": other_fan}, ("trunk/L1",), ("embedding",),
+        "_chunked_moments", spec, {"in and out swapped": other_fan}, ("trunk/L1",), ("embedding/L1",),
         still=("weights/L1", "forward/L1"),
     )  # fmt: skip
 

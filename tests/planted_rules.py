@@ -251,7 +251,7 @@ def _means() -> list[Defect]:
 def _classical() -> list[Defect]:
     found: list[Defect] = []
     both = ("weights/L1", "biases/L1", "backward/L1")
-    apart = ("embedding", "dL-dW/L1")
+    apart = ("embedding/L1", "dL-dW/L1")
     fan_in = dense("fan-in", trunk=())
     swapped_in = {"fan-out in its place": _taking(d_k="n_W")}
     third = {"torch's default in its place": _times(Fraction(1, 3))}
@@ -357,7 +357,7 @@ def _appendix() -> list[Defect]:
         )
         given_alpha = ("weights/L1", "forward/L1")
         for spec, wrong in ((chunked(method), changes), (chunked(method, relu=False), EXTRA_RELU)):
-            found += _on(rule, spec, wrong, ("trunk/L1",), ("embedding",), still=given_alpha)
+            found += _on(rule, spec, wrong, ("trunk/L1",), ("embedding/L1",), still=given_alpha)
     return found
 
 
@@ -401,7 +401,7 @@ def _named_twice() -> list[Defect]:
         fans: dict[str, Change] = {"fans swapped": _taking(d_i="d_j", d_j="d_i")}
         owners = ("weights/L1", "weights/L3", "forward/L1")
         changes = swapped | fans | NO_RELU | SCALE | EMBEDDING | FEATURES
-        on("A1.H", alternating(method), changes, owners, ("dL-dW/L1", "embedding"))
+        on("A1.H", alternating(method), changes, owners, ("dL-dW/L1", "embedding/L1"))
         on("A1.H", shared(method), RECEPTIVE, ("weights/L1",), ("dL-dW/L1",))
         on("A1.H", shared_dense(method), swapped, ("weights/L1",), ("biases/L1",))
     return found

@@ -30,6 +30,7 @@ from hyperverify.specs import EmbeddingSpec, HypernetSpec, LayerSpec
 QUANTITIES = {
     "weights",
     "row sums",
+    "column sums",
     "biases",
     "forward",
     "active",

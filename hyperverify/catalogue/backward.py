@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from hyperverify.catalogue.conditions import (
     weight_variance,
 )
 from hyperverify.catalogue.weights import sphere_radius2
-from hyperverify.engine import Observation, centre
+from hyperverify.engine import Observation, centre, single_cotangent
 from hyperverify.linear_algebra import norm, pinv
 from hyperverify.pivots import Pivot, double, off_rows, scaled_squares, whitened_squares
 from hyperverify.specs import HypernetSpec
@@ -67,12 +67,25 @@ def _batch_off_inputs(o: Observation, t: int) -> Pivot:
     return off_rows(dx, x, dz, weight_variance(o, t), o.rank_tolerance)
 
 
-def gradient_variance(o: Observation, t: int, tap: int) -> Tensor:
-    """E[(dL/dW)^2] given masks and inputs: (R, out_channels, in_channels / groups) at one tap."""
+def rank_one(spec: HypernetSpec, t: int) -> bool:
+    """Whether dL/dW is one cotangent times one input (or patch) in every row."""
+    return spec.batch == 1 and (spec.kind == "linear" or single_cotangent(spec, t))
+
+
+def taps_of(spec: HypernetSpec, t: int, tap: int) -> list[int]:
+    """The kernel taps that a check of dL/dW at ``tap`` takes: all of a rank-one gradient."""
+    return list(range(math.prod(spec.layers[t].kernel))) if rank_one(spec, t) else [tap]
+
+
+def gradient_variance(o: Observation, t: int, taps: Sequence[int]) -> Tensor:
+    """E[(dL/dW)^2] given masks and inputs: (R, out_channels, in_channels / groups, taps)."""
     layer, x2 = o.spec.layers[t], flat(o.layers[t].x).square()
     d2 = entering_variance(o, t)
-    found = moments.weight_gradient_at(layer, o.spec.sizes[t], tap, d2, x2).sum(1)  # over samples
-    return found.flatten(1, 2)
+    found = [
+        moments.weight_gradient_at(layer, o.spec.sizes[t], tap, d2, x2).sum(1)  # over samples
+        for tap in taps
+    ]
+    return torch.stack(found, dim=-1).flatten(1, 2)
 
 
 def measure_gradient(o: Observation, t: int, tap: int, gradient: Tensor | None = None) -> Pivot:
@@ -87,8 +100,9 @@ def measure_gradient(o: Observation, t: int, tap: int, gradient: Tensor | None =
     dW = o.layers[t].grad["W"] if gradient is None else gradient
     if o.spec.batch > 1:
         return _sample_cotangents(o, t, dW)
-    dW = dW.reshape(*dW.shape[:3], -1)[..., tap]
-    return scaled_squares(*rows(o, dW[..., None], gradient_variance(o, t, tap)))
+    taps = taps_of(o.spec, t, tap)
+    dW = dW.reshape(*dW.shape[:3], -1)[..., taps]
+    return scaled_squares(*rows(o, t, dW[..., None], gradient_variance(o, t, taps)))
 
 
 def _sample_cotangents(o: Observation, t: int, dW: Tensor) -> Pivot:
@@ -102,21 +116,21 @@ def _sample_cotangents(o: Observation, t: int, dW: Tensor) -> Pivot:
     return scaled_squares(torch.where(variance > 0, solved, 0.0), variance)
 
 
-def rows(o: Observation, values: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def rows(o: Observation, t: int, values: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     """One number a row of W: the row's norm where all of it is one cotangent, else one entry.
 
-    With one sample and one position, row o of dL/dW is delta_o times the input, so its squared
-    norm over its variance is one squared normal; otherwise entries of a row are correlated, and
-    the first stands for it.
+    Row o of a rank-one dL/dW is delta_o times the input, so its squared norm over its variance is
+    one squared normal; otherwise entries of a row are correlated, and the first stands for it.
 
     Args:
         o: the observation.
-        values: shape (R, out_channels, in_channels / groups, features); dL/dW has one feature.
-        variance: of the squared norm over the features, (R, out_channels, in_channels / groups).
+        t: mainnet layer.
+        values: (R, out_channels, in_channels / groups, taps, features); dL/dW has one feature.
+        variance: of the squared norm over the features, one dimension less.
     """
-    if o.spec.kind == "linear":
-        return norm(double(values).flatten(2)), variance.sum(-1)
-    return norm(double(values[:, :, 0])), variance[..., 0]
+    if rank_one(o.spec, t):
+        return norm(double(values).flatten(2)), variance.flatten(2).sum(-1)
+    return norm(double(values[:, :, 0, 0])), variance[:, :, 0, 0]
 
 
 def gain_at(spec: HypernetSpec, t: int, position: int) -> float:
@@ -212,7 +226,7 @@ def _departure(spec: HypernetSpec, t: int, whole: bool) -> str | None:
     if spec.method == "hyperfan-in" and (layer.bias or layer.in_channels != layer.out_channels):
         return common.departure(("hyperfan-in", "backward"))
     if any(stride > 1 for stride in layer.stride):
-        return common.departure(("hyperfan-out", "backward"))
+        return common.departure("stride")
     if not whole and layer.padding_mode == "zeros" and any(layer.padding):
         return common.departure("zero padding")
     return common.departure((spec.method, "backward")) if spec.method == "M4" else None

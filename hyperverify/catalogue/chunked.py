@@ -126,9 +126,10 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
     given = (f"given every chunk's alpha (branch {branch} of Eq. 6)", common.ZERO_BETA)
     yield Claim(
         quantity="weights",
-        rules=rules,
+        rules=rules[:1],
         law=plain,
-        statement=f"The tiles of W of {where} have second moment E[W^2] = {v:.6g}.",
+        statement=f"With alpha at its predicted scale, the tiles of W of {where} have second "
+        f"moment E[W^2] = {v:.6g}.",
         predicted=v,
         formula=common.formula(spec, t, "weights"),
         parts=(Part(lambda o: measure_weights(o, t), v, layer=t),),
@@ -141,9 +142,11 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
     gain = forward.gain_at(spec, t, position)
     whole = bool((moments.taps(layer, spec.sizes[t])[position] >= 0).all())
     law = common.law(spec, t)
+    if spec.flow == "chain":
+        return  # along a chain, every position of every layer tells of the same H
     yield Claim(
         quantity="forward",
-        rules=rules,
+        rules=rules[:1],
         law=law,
         statement=f"With inputs of second moment 1, the outputs of {where} have second moment "
         f"{gain:.6g}.",
@@ -161,7 +164,7 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         dense = math.prod(layer.kernel) == 1
         yield Claim(
             quantity="backward",
-            rules=rules,
+            rules=rules[:1],
             law=law,
             statement=f"Cotangents of second moment 1 at one output position of {where} reach each "
             f"input that it reads with second moment {share:.6g}.",

@@ -114,6 +114,8 @@ def law(spec: HypernetSpec, t: int) -> str:
 def claim_kind(spec: HypernetSpec) -> str:
     """A conditional gain, or the mean gain where |h| is the same at every draw."""
     fixed = spec.embedding.fixed_norm and not spec.trunk and spec.chunk is None
+    if spec.bias_embedding is not None:
+        fixed = fixed and spec.bias_embedding.fixed_norm and not spec.bias_trunk
     return MEAN if fixed else CONDITIONAL
 
 

@@ -68,6 +68,8 @@ def entering_variance(o: Observation, t: int) -> Tensor:
         d2 = flat(o.layers[t + 1].grad["z"]).square()
         v = weight_variance(o, t + 1)[:, None, None]
         scale = moments.backward_at(above, size, 0, v, d2)[..., None].expand_as(z)
+        for factor in layer.backward_factors:
+            scale = scale * double(factor).reshape(-1, 1, 1, 1).square()
     return scale * (z > 0) if spec.layers[t].relu else scale
 
 
@@ -84,6 +86,8 @@ def patches(o: Observation, t: int, position: int) -> Tensor:
 
 def _extremes(counts: np.ndarray) -> dict[str, int]:
     """Where ``counts`` is largest and where it is smallest above 0, near the middle and the edge."""
+    if not counts.any():
+        return {}  # nothing reaches the layer
     middle = len(counts) // 2
     inside = np.nonzero(counts == counts.max())[0]
     border = np.nonzero(counts == counts[counts > 0].min())[0]

@@ -10,6 +10,7 @@ from hyperverify import moments
 from hyperverify.catalogue import common
 from hyperverify.catalogue.claims import EXACT, Claim, Part, single, total
 from hyperverify.catalogue.conditions import (
+    bias_variance,
     flat,
     forward_sites,
     oracle,
@@ -57,8 +58,9 @@ def measure_active(o: Observation, t: int, position: int) -> Pivot:
     z = flat(o.layers[t].z)[:, 0, :, position]
     x2 = flat(o.layers[t].x)[:, 0].square()
     layer, size = o.spec.layers[t], o.spec.sizes[t]
-    reads = moments.forward_at(layer, size, position, 1.0, 0.0, x2)
-    live = per_channel(o, t, reads) > 0
+    v = weight_variance(o, t)[:, None]
+    u = bias_variance(o, t)[:, None] if layer.bias else 0.0
+    live = per_channel(o, t, moments.forward_at(layer, size, position, v, u, x2)) > 0
     return ((z > 0) & live).sum(-1).to(torch.float64), live.sum(-1)
 
 

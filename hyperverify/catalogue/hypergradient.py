@@ -16,8 +16,14 @@ from hyperverify.catalogue.claims import EXACT, Claim, Part, single, total
 from hyperverify.catalogue.conditions import entering_variance, entry_positions, oracle, tap_sites
 from hyperverify.engine import Observation
 from hyperverify.formulas import RULES
-from hyperverify.linear_algebra import norm, pinv
-from hyperverify.pivots import Pivot, double, off_directions, scaled_squares
+from hyperverify.linear_algebra import norm, pinv, smallest_eigenvalue
+from hyperverify.pivots import (
+    RANK_TOLERANCE,
+    Pivot,
+    double,
+    off_directions,
+    scaled_squares,
+)
 from hyperverify.specs import HypernetSpec
 
 # --- dL/dh -------------------------------------------------------------------------------------
@@ -83,8 +89,9 @@ def _features_claim(spec: HypernetSpec, ts: tuple[int, ...]) -> Claim:
         rules=rules if len(ts) == 1 else tuple(dict.fromkeys((*rules, "A1.grad"))),
         claim=common.claim_kind(spec),
         law=common.law(spec, t),
-        statement=f"Inputs and cotangents of second moment 1 reach the features h through "
-        f"{together} with E[(dL/dh)^2] = {value:.6g}.",
+        statement=f"Were inputs and cotangents of second moment 1 at {together}, their weights "
+        f"would send E[(dL/dh)^2] = {value:.6g} into the features h; what is measured is the ratio "
+        "to the gradients that did arrive.",
         predicted=value,
         formula=formula,
         parts=(Part(lambda o: measure_features(o, ts), value, layer=t),),
@@ -108,18 +115,25 @@ def _shrinking(spec: HypernetSpec, t: int) -> str | None:
 
 def measure_output_layer(o: Observation, t: int, tap: int) -> Pivot:
     """dL/dH at one tap, row by row: E[(dL/dW)^2] |h|^2 summed over the features."""
-    h, dH = o.layers[t].h, o.layers[t].grad["H"]
+    h, dH = double(o.layers[t].h), o.layers[t].grad["H"]
+    h2 = h.square().sum(-1)
     if o.spec.batch > 1:  # along h, dL/dH is dL/dW times |h|
-        along = torch.einsum("rnk,rk->rn", dH, h.detach() / h.detach().square().sum(-1)[:, None])
+        live = h2 > 0
+        along = torch.einsum("rnk,rk->rn", dH, (h / torch.where(live, h2, 1.0)[:, None]).to(dH))
         dW = along.reshape(along.shape[0], *o.spec.layers[t].weight_shape)
-        return backward.measure_gradient(o, t, tap, dW)
-    variance = backward.gradient_variance(o, t, tap)
-    h2 = double(h).square().sum(-1)
-    variance = moments.output_layer_gradient(variance, h2[:, None, None])
+        return kept(live, backward.measure_gradient(o, t, tap, dW))
+    taps = backward.taps_of(o.spec, t, tap)
+    variance = moments.output_layer_gradient(
+        backward.gradient_variance(o, t, taps), h2[:, None, None, None]
+    )
     layer = o.spec.layers[t]
     shape = (dH.shape[0], layer.out_channels, layer.in_channels // layer.groups, -1, dH.shape[-1])
-    values, variance = backward.rows(o, dH.reshape(shape)[..., tap, :], variance)
-    return scaled_squares(values, variance)
+    return scaled_squares(*backward.rows(o, t, dH.reshape(shape)[..., taps, :], variance))
+
+
+def kept(which: Tensor, pivot: Pivot) -> Pivot:
+    """The pivots of some replicates only, bool of shape (R,)."""
+    return torch.where(which, pivot[0], 0.0), torch.where(which, pivot[1], 0)
 
 
 def split_by_features(o: Observation, t: int) -> tuple[Tensor, Tensor]:
@@ -129,14 +143,23 @@ def split_by_features(o: Observation, t: int) -> tuple[Tensor, Tensor]:
     layer is dL/dW[t].
 
     Returns:
-        dL/dW[t], shape (R, *weight_shape), and which replicates' features are far enough from
-        dependent for the rounding of the gradient's dtype, bool of shape (R,).
+        dL/dW[t], shape (R, *weight_shape), and which replicates' features are independent, far
+        enough for the rounding of the gradient's dtype; bool of shape (R,).
     """
     group = o.spec.output_group(t)
     ts = [n for n in range(len(o.layers)) if o.spec.output_group(n) == group]
     hs = torch.stack([double(o.layers[n].h) for n in ts], dim=1)  # (R, T, d_k)
     at = ts.index(t)
-    dual = pinv(hs)[..., at]  # (R, d_k)
+    sizes = norm(hs)
+    units = hs / torch.where(sizes > 0, sizes, 1.0)[..., None]
+    gram = units @ units.transpose(1, 2)
+    clear = smallest_eigenvalue(gram) > RANK_TOLERANCE
+    eye = torch.eye(len(ts), dtype=torch.float64, device=gram.device)
+    inverse = pinv(torch.where(clear[:, None, None], gram, eye))[:, at]  # (R, T)
+    dual = (
+        torch.einsum("rt,rtk->rk", inverse, units) / torch.where(clear, sizes[:, at], 1.0)[:, None]
+    )
+    clear &= inverse[:, at] * o.rank_tolerance < 1
     dH = o.layers[t].grad["H"]
     found = torch.einsum("rnk,rk->rn", double(dH), dual).reshape(
         dH.shape[0], *o.layers[t].W.shape[1:]
@@ -149,8 +172,7 @@ def split_by_features(o: Observation, t: int) -> tuple[Tensor, Tensor]:
     shape = (-1, *[1] * (found.dim() - 1))
     rounding = found.abs() <= bound.reshape(shape)
     found = torch.where(dead.reshape(*dead.shape, *shape[2:]) & rounding, 0.0, found)
-    spread = norm(dual) * norm(hs[:, at])
-    return found, spread.square() * o.rank_tolerance < 1
+    return found, clear
 
 
 def _output_claim(spec: HypernetSpec, t: int, site: str, tap: int) -> Claim:
@@ -202,8 +224,7 @@ def shared_output_claim(spec: HypernetSpec, group: int) -> Claim:
 
         def measure(o: Observation, t: int = t, tap: int = tap) -> Pivot:
             dW, clear = split_by_features(o, t)
-            S, nu = backward.measure_gradient(o, t, tap, dW)
-            return torch.where(clear, S, 0.0), torch.where(clear, nu, 0)
+            return kept(clear, backward.measure_gradient(o, t, tap, dW))
 
         parts.append(Part(measure, value, layer=t))
     predicted = sum(part.value for part in parts)
@@ -261,6 +282,25 @@ def measure_bias_output_layer(o: Observation, t: int) -> Pivot:
     return scaled_squares(norm(double(gradient)), variance)
 
 
+def _bias_features_claim(
+    spec: HypernetSpec, t: int, into_g: float, db2: float, shared: dict[str, Any]
+) -> Claim:
+    m, method = oracle(spec, t), spec.method
+    measure = measure_bias_features if m.var_bias_output else measure_zero_bias_features
+    return Claim(
+        quantity="dL/dg",
+        law=common.law(spec, t),
+        statement=f"Cotangents of second moment 1 reach the features g of {common.name(spec, t)} "
+        f"with E[(dL/dg)^2] = {into_g:.6g}.",
+        predicted=into_g,
+        formula=common.formula(spec, t, "bias_hypergradient", bias_gradient=db2),
+        parts=(Part(lambda o: measure(o, t), into_g, "chi2" if m.var_bias_output else "zero", t),),
+        promise=(method, "bias_hypergradient"),
+        gradients=frozenset({"b", "g"}),
+        **shared,
+    )
+
+
 def _bias_claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
     layer, m, method = spec.layers[t], oracle(spec, t), spec.method
     db2 = spec.batch * float(entry_positions(spec, t).sum()) / moments.halving(layer)
@@ -275,19 +315,8 @@ def _bias_claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         "combine": single,
         "assumptions": ("given the features g(e)", common.ZERO_BETA, common.COTANGENT),
     }
-    measure = measure_bias_features if m.var_bias_output else measure_zero_bias_features
-    yield Claim(
-        quantity="dL/dg",
-        law=common.law(spec, t),
-        statement=f"Cotangents of second moment 1 reach the features g of {common.name(spec, t)} "
-        f"with E[(dL/dg)^2] = {into_g:.6g}.",
-        predicted=into_g,
-        formula=common.formula(spec, t, "bias_hypergradient", bias_gradient=db2),
-        parts=(Part(lambda o: measure(o, t), into_g, "chi2" if m.var_bias_output else "zero", t),),
-        promise=(method, "bias_hypergradient"),
-        gradients=frozenset({"b", "g"}),
-        **shared,
-    )
+    if spec.embeddings == "own":  # else one g gathers the gradients of all layers
+        yield _bias_features_claim(spec, t, into_g, db2, shared)
     yield Claim(
         quantity="dL/dG",
         law=common.law(spec, t) if spec.flow == "chain" and t < len(spec.layers) - 1 else EXACT,
@@ -323,8 +352,11 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
 def joint_claims(spec: HypernetSpec) -> Iterator[Claim]:
     """Gradients that several layers send together: into one h, or into a shared H."""
     ts = tuple(range(len(spec.layers)))
-    if spec.embeddings == "one" and len(ts) > 1 and spec.distribution == "normal":
+    together = spec.embeddings == "one" and len(ts) > 1 and spec.feature_dim > 1
+    if together and spec.distribution == "normal":
         yield _features_claim(spec, ts)
+    if spec.embeddings == "one" or spec.method == "M4":
+        return  # equal features cannot be told apart
     for group in sorted({spec.output_group(t) for t in ts if common.shared(spec, t)}):
         if sum(spec.output_group(t) == group for t in ts) <= spec.feature_dim:
             yield shared_output_claim(spec, group)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,22 +21,15 @@ from hyperverify.specs import EmbeddingSpec, HypernetSpec
 def _hidden(o: Observation, depth: int, *, bias: bool) -> Tensor:
     """Features after ``depth`` trunk layers, shape (R, width)."""
     spec = o.spec
-    if bias:
-        short = replace(spec, bias_trunk=spec.bias_trunk[:depth])
-        first = next(t for t, layer in enumerate(spec.layers) if layer.bias)
-        tensors = o.tensors("bias_embeddings.", "bias_trunk.")
-        return double(per_replicate(partial(_bias_features, short, first), tensors))
-    short = replace(spec, trunk=spec.trunk[:depth])
-    tensors = o.tensors("embeddings.", "trunk.")
-    return double(per_replicate(partial(_features, short), tensors))
+    room, trunk = ("bias_trunk", spec.bias_trunk) if bias else ("trunk", spec.trunk)
+    first = next(t for t, layer in enumerate(spec.layers) if layer.bias or not bias)
+    embedding = bias_embedding_name(spec, first) if bias else embedding_name(spec, first)
+    tensors = o.tensors(embedding, f"{room}.")
 
+    def hidden(tensors: nets.Tensors) -> Tensor:
+        return nets.through_trunk(tensors, room, trunk[:depth], tensors[embedding])
 
-def _features(spec: HypernetSpec, tensors: nets.Tensors) -> Tensor:
-    return nets.features(spec, tensors, 0)
-
-
-def _bias_features(spec: HypernetSpec, t: int, tensors: nets.Tensors) -> Tensor:
-    return nets.bias_features(spec, tensors, t)
+    return double(per_replicate(hidden, tensors))
 
 
 def measure_trunk(o: Observation, depth: int, *, bias: bool) -> Pivot:
@@ -51,6 +42,34 @@ def measure_trunk(o: Observation, depth: int, *, bias: bool) -> Pivot:
     variance = float(moments.trunk_variances(embedding.dim, trunk)[depth])
     scale = (variance * below.square().sum(-1))[:, None].expand_as(above)
     return scaled_squares(above, scale * (above > 0) if trunk[depth].relu else scale)
+
+
+def measure_active(o: Observation, depth: int, *, bias: bool) -> Pivot:
+    """Units of a hidden layer that fire, of those whose input is not zero: fair coins."""
+    below, above = _hidden(o, depth, bias=bias), _hidden(o, depth + 1, bias=bias)
+    live = (below != 0).any(-1)
+    fired = torch.where(live, (above > 0).sum(-1), 0).to(torch.float64)
+    return fired, torch.where(live, above.shape[-1], 0)
+
+
+def _active_claim(spec: HypernetSpec, depth: int, rules: tuple[str, ...], *, bias: bool) -> Claim:
+    return Claim(
+        spec=spec,
+        quantity="active",
+        layer=None,
+        site=f"{'g' if bias else 'h'}{depth + 1}",
+        rules=rules,
+        claim=CONDITIONAL,
+        law=EXACT,
+        statement=f"Half of the units of hidden layer {depth + 1} of the hypernet pass its ReLU.",
+        predicted=0.5,
+        formula=0.5,
+        parts=(Part(lambda o: measure_active(o, depth, bias=bias), 0.5, "proportion", None),),
+        combine=single,
+        promise=None,
+        gradients=frozenset(),
+        assumptions=("given the hidden layer below, which is not zero",),
+    )
 
 
 def _embedding(spec: HypernetSpec, *, bias: bool) -> EmbeddingSpec:
@@ -104,7 +123,9 @@ def claims(spec: HypernetSpec) -> Iterator[Claim]:
                 f"{', ReLU' if layer.relu else ''}) keeps the second moment of the embedding, "
                 f"{kept:.6g}.",
                 predicted=kept,
-                formula=kept if bias else common.formula(spec, first, "trunk"),
+                formula=float(embedding.second_moment)
+                if bias
+                else common.formula(spec, first, "trunk"),
                 parts=(
                     Part(lambda o, n=depth, b=bias: measure_trunk(o, n, bias=b), kept, layer=None),
                 ),
@@ -114,8 +135,10 @@ def claims(spec: HypernetSpec) -> Iterator[Claim]:
                 assumptions=("given the hidden layer below",)
                 + ((common.HALF_ACTIVE,) if layer.relu else ()),
             )
-        # M4's constant goes by the fan-in of the layer, so each layer has its own
-        for t in range(len(spec.layers)) if spec.method == "M4" else (first,):
+            if layer.relu:
+                yield _active_claim(spec, depth, rules, bias=bias)
+        reading = [t for t, layer in enumerate(spec.layers) if layer.bias or not bias]
+        for t in reading if spec.embeddings == "own" else reading[:1]:
             yield _embedding_claim(spec, t, bias=bias)
 
 
@@ -124,18 +147,20 @@ def _embedding_claim(spec: HypernetSpec, t: int, *, bias: bool) -> Claim:
     second = embedding_variance(spec, t, bias=bias)
     exact = embedding.distribution == "normal" or embedding.fixed_norm
     about = f" about their mean {float(embedding.mean):.6g}" if embedding.mean else ""
-    formula = second
     if spec.method == "M4":
         formula = common.formula(spec, t, "trunk")
+    else:
+        formula = float(embedding.second_moment - embedding.mean**2)
     return Claim(
         spec=spec,
         quantity="embedding",
-        layer=t if spec.method == "M4" else None,
+        layer=t,
         site="g" if bias else "",
         rules=common.bias_rules(spec) if bias else common.weight_rules(spec, t),
         claim=MEAN,
         law=EXACT if exact else CONSERVATIVE,
-        statement=f"The embedding's entries have second moment {second:.6g}{about}.",
+        statement=f"The entries of the embedding of layer {t + 1} have second moment "
+        f"{second:.6g}{about}.",
         predicted=second,
         formula=formula,
         parts=(Part(lambda o: measure_embedding(o, t, bias=bias), second, layer=None),),

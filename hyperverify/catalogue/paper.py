@@ -1,4 +1,4 @@
-"""The paper's own shapes (Section 5): layer by layer at full size, and two nets as they stand.
+"""The paper's own shapes (Section 5): layer by layer at full size, and the smallest net as it stands.
 
 Large output layers are studied with a batch of inputs each, since one draw of H already shows
 hundreds of thousands of independent weights.
@@ -22,7 +22,16 @@ METHODS = ("hyperfan-in", "hyperfan-out")
 # A feature's gradient shows d_k degrees of freedom for a whole draw of H, whatever its size; on
 # the large layers the scale of H is read from what shows many more.
 LARGE = 4_000
-LARGE_QUANTITIES = ("weights", "biases", "forward", "backward", "dL/dW", "dL/dH", "embedding")
+LARGE_QUANTITIES = (
+    "weights",
+    "biases",
+    "forward",
+    "backward",
+    "dL/dW",
+    "dL/dH",
+    "trunk",  # of chunks: alpha, which only here shows Var(G)
+    "embedding",
+)
 
 
 def _study(spec: HypernetSpec, label: str) -> Study:
@@ -54,16 +63,15 @@ def _layer(
 def mnist() -> Iterator[Study]:
     """Section 5.1: 784-500-500-500-500-500-10, embeddings of 50, the 500 x 500 layers share H."""
     for n, method in enumerate(METHODS):
-        biases = n == 0
         for a, b, batch in ((784, 500, 32), (500, 10, 64)):
-            spec = _layer(LayerSpec(a, b, bias=biases), method, "uniform", 50, batch)
+            spec = _layer(LayerSpec(a, b, bias=True), method, "uniform", 50, batch)
             yield _study(spec, f"MNIST hypernet, layer {a} to {b}")
         hidden = HypernetSpec(
-            layers=(LayerSpec(500, 500, relu=biases, bias=biases),) * 4,
+            layers=(LayerSpec(500, 500, relu=n == 0, bias=True),) * 4,
             embedding=EmbeddingSpec(50),
             method=method,
             distribution="normal",
-            bias_embedding=EmbeddingSpec(50) if biases else None,
+            bias_embedding=EmbeddingSpec(50),
             output="shared",
             flow="layerwise",
             batch=16,
@@ -91,7 +99,10 @@ def continual() -> Iterator[Study]:
 
 
 def all_cnn() -> Iterator[Study]:
-    """Section 5.3: All-CNN's 3 x 3 layers in Ha et al.'s chunks of K = 96, hidden size 50."""
+    """Section 5.3: All-CNN's 3 x 3 layers in Ha et al.'s chunks of K = 96, hidden size 50.
+
+    Its 1 x 1 layers do not fit chunks of 3 x 3 and are ordinary layers of the mainnet.
+    """
     for method in METHODS:
         for a, b, stride in ((3, 96, 1), (96, 96, 2), (96, 192, 1), (192, 192, 1)):
             spec = HypernetSpec(

@@ -100,6 +100,8 @@ def _reason(outcome: Outcome, verdict: Verdict) -> str | None:
             return "the measurement is not finite, or not zero where zero is predicted"
         shown = ", ".join(f"{value:.4g}" for value in theta)
         return f"measured {shown} times the prediction, and the interval excludes 1"
+    if not all(stream.nu for stream in outcome.streams):
+        return "no degree of freedom was ever seen: the check has nothing to measure here"
     return (
         "undecided at the cap on the degrees of freedom: the truth is probably not at the "
         "prediction, but nearer than the tolerance"

@@ -122,6 +122,8 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         assumptions=assumptions,
         departure=common.departure("shared output layer"),
     )
+    if spec.layers[t].in_channels == 1:
+        return  # the forward pass has shown all of it
     yield Claim(
         spec=spec,
         quantity="backward",

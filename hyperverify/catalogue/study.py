@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 
 import torch
 
+from hyperverify import moments
 from hyperverify.catalogue import claims_of
 from hyperverify.catalogue.claims import EXACT, Claim, Part
+from hyperverify.catalogue.conditions import oracle
 from hyperverify.engine import Observation
+from hyperverify.errors import HyperverifyError
 from hyperverify.evidence import (
     Evidence,
     EvidenceStream,
@@ -188,6 +191,25 @@ def stream_for(part: Part, claim: Claim, levels: Levels) -> EvidenceStream:
     return Evidence(alpha, levels.beta, levels.tolerance, law, cap)
 
 
+def _refuse_overflow(spec: HypernetSpec, dtype: torch.dtype) -> None:
+    """Nets with generated biases are not rescaled between layers: they must fit the dtype."""
+    if not spec.has_biases or spec.flow != "chain":
+        return
+    low, high = math.log2(torch.finfo(dtype).tiny), math.log2(torch.finfo(dtype).max)
+    q = p = 1.0
+    for t in range(len(spec.layers)):
+        m = oracle(spec, t)
+        layer = spec.layers[t]
+        q = float(moments.forward_gain(layer, m)) * q + float(moments.forward_offset(layer, m))
+        p *= float(moments.backward_gain(layer, m))
+        # a margin for draws far from the mean
+        if not all(low / 2 < math.log2(max(value, 1e-300)) / 2 < high / 2 for value in (q, p)):
+            raise HyperverifyError(
+                f"activations or gradients of layer {t + 1} leave the range of {dtype}: their "
+                f"second moments are {q:.3g} and {p:.3g}; allowed: fewer layers, or float64"
+            )
+
+
 def run_study(
     claims: Sequence[Claim],
     root_seed: int,
@@ -210,6 +232,7 @@ def run_study(
         draws: another initialization than the library's (to plant defects).
     """
     spec = claims[0].spec
+    _refuse_overflow(spec, dtype)
     outcomes = [Outcome(c, tuple(stream_for(p, c, levels) for p in c.parts)) for c in claims]
     chosen = plan(spec) if draws is None else draws
     for block in blocks(spec, root_seed, device, dtype, chosen):

@@ -218,13 +218,13 @@ def _depths(full: bool) -> Iterator[Study]:
             if method == "orthogonal" and distribution == "normal" and full:
                 continue
             spec = deep(method, relu, False, distribution)
-            yield Study(spec, label="6 square layers", quantities=("depth",))
+            yield Study(spec, label="6 square layers", quantities=("depth", "embedding"))
     for n, (method, relu) in enumerate(product(HYPERFAN, (False, True))):
         spec = deep(method, relu, True, DISTRIBUTIONS[n % 2])
-        yield Study(spec, label="6 square layers", quantities=("depth",))
+        yield Study(spec, label="6 square layers", quantities=("depth", "embedding"))
     for n, method in enumerate((*HYPERFAN, "fan-in", "fan-out") if full else ("hyperfan-in",)):
         spec = deep_conv(method, DISTRIBUTIONS[n % 2])
-        yield Study(spec, label="5 circular convolutions", quantities=("depth",))
+        yield Study(spec, label="5 circular convolutions", quantities=("depth", "embedding"))
 
 
 def _grid(full: bool) -> Iterator[Study]:
@@ -274,7 +274,7 @@ def _quick() -> Iterator[Study]:
     for method in ("M4", "orthogonal"):
         yield Study(special(method, True), quantities=glance)
     for method in (*HYPERFAN, "fan-in", "fan-out", "M3", "M4"):
-        yield Study(deep(method, True, False, "uniform"), quantities=("depth",))
+        yield Study(deep(method, True, False, "uniform"), quantities=("depth", "embedding"))
 
 
 def studies(suite: str) -> list[Study]:

@@ -30,13 +30,14 @@ def _on_the_sphere(o: Observation, t: int, W: torch.Tensor) -> Pivot:
     return scaled_squares(double(half) * radius2.sqrt()[:, None], weight_variance(o, t)[:, None])
 
 
-def measure_row_sums(o: Observation, t: int) -> Pivot:
-    """Sums over the entries of W that feed one output: what a mean or a dependence would inflate."""
-    sums = double(o.layers[t].W).flatten(2).sum(-1)
+def measure_sums(o: Observation, t: int, *, columns: bool) -> Pivot:
+    """Sums over rows or columns of W: what a mean of H, or a dependence in it, would inflate."""
+    W = double(o.layers[t].W)
+    sums = W.sum(1).flatten(1) if columns else W.flatten(2).sum(-1)
     if o.spec.method == "orthogonal":
         sums = sums * sphere_radius2(o, t).sqrt()[:, None]
-    variance = moments.weights_per_output(o.spec.layers[t]) * weight_variance(o, t)
-    return scaled_squares(sums, variance[:, None])
+    count = W[0].numel() // sums.shape[1]
+    return scaled_squares(sums, count * weight_variance(o, t)[:, None])
 
 
 # |W|^2 of orthonormal columns is right up to the rounding of H, h and their product.
@@ -47,9 +48,10 @@ def measure_norm(o: Observation, t: int) -> Pivot:
     """How far |W|^2 departs from s |h|^2, squared, where it is more than rounding."""
     W = o.layers[t].W.flatten(1)
     expected = W.shape[1] * weight_variance(o, t)
-    off = double(W).square().sum(-1) / expected - 1
+    live = expected > 0
+    off = torch.where(live, double(W).square().sum(-1) / torch.where(live, expected, 1.0) - 1, 0.0)
     off = torch.where(off.abs() <= NORM_ROUNDING * torch.finfo(W.dtype).eps, 0.0, off)
-    return off.square(), torch.ones_like(off, dtype=torch.int64)
+    return off.square(), live.to(torch.int64)
 
 
 def sphere_radius2(o: Observation, t: int) -> torch.Tensor:
@@ -103,7 +105,7 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         departure=common.departure((spec.method, "weights")),
     )
     if t == 0:
-        yield _row_sums_claim(spec, t)
+        yield from _sums_claims(spec, t)
     if spec.method == "orthogonal":
         yield _norm_claim(spec, t)
     if not spec.layers[t].bias:
@@ -128,27 +130,33 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
     )
 
 
-def _row_sums_claim(spec: HypernetSpec, t: int) -> Claim:
-    entries = moments.weights_per_output(spec.layers[t])
-    value = entries * float(oracle(spec, t).weight)
-    return Claim(
-        spec=spec,
-        quantity="row sums",
-        layer=t,
-        site="",
-        rules=common.weight_rules(spec, t),
-        claim=common.claim_kind(spec),
-        law=_alone(spec),
-        statement=f"The {entries} weights that feed one output of {common.name(spec, t)} are "
-        f"centred and uncorrelated: their sum has second moment {value:.6g}.",
-        predicted=value,
-        formula=entries * common.weights_formula(spec, t, value / entries),
-        parts=(Part(lambda o: measure_row_sums(o, t), value, layer=t),),
-        combine=single,
-        promise=(spec.method, "weights"),
-        gradients=frozenset(),
-        assumptions=common.given(spec, t),
-    )
+def _sums_claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
+    layer = spec.layers[t]
+    row = moments.weights_per_output(layer)
+    for quantity, entries, feed in (
+        ("row sums", row, "that feed one output"),
+        ("column sums", layer.out_channels, "at one place of every row"),
+    ):
+        value = entries * float(oracle(spec, t).weight)
+        columns = quantity == "column sums"
+        yield Claim(
+            spec=spec,
+            quantity=quantity,
+            layer=t,
+            site="",
+            rules=common.weight_rules(spec, t),
+            claim=common.claim_kind(spec),
+            law=_alone(spec),
+            statement=f"The {entries} weights {feed} of {common.name(spec, t)} are centred and "
+            f"uncorrelated: their sum has second moment {value:.6g}.",
+            predicted=value,
+            formula=entries * common.weights_formula(spec, t, value / entries),
+            parts=(Part(lambda o, c=columns: measure_sums(o, t, columns=c), value, layer=t),),
+            combine=single,
+            promise=(spec.method, "weights"),
+            gradients=frozenset(),
+            assumptions=common.given(spec, t),
+        )
 
 
 def _norm_claim(spec: HypernetSpec, t: int) -> Claim:
