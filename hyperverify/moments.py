@@ -142,10 +142,10 @@ def weight_gradient_at(
     read = taps(layer, size)[:, tap]
     inside = np.nonzero(read >= 0)[0]
     outputs, inputs = layer.out_channels // layer.groups, layer.in_channels // layer.groups
-    lead, count = tuple(d2.shape)[:-2], len(inside)
-    above = d2[..., inside].reshape(*lead, layer.groups, outputs, 1, count)
-    below = x2[..., read[inside]].reshape(*tuple(x2.shape)[:-2], layer.groups, 1, inputs, count)
-    return (above * below).sum(-1)
+    count = len(inside)
+    above = d2[..., inside].reshape(*tuple(d2.shape)[:-2], layer.groups, outputs, count)
+    below = x2[..., read[inside]].reshape(*tuple(x2.shape)[:-2], layer.groups, inputs, count)
+    return above @ below.swapaxes(-1, -2)  # a sum of products over positions
 
 
 def bias_gradient(d2: Array) -> Array:

@@ -79,13 +79,17 @@ def taps_of(spec: HypernetSpec, t: int, tap: int) -> list[int]:
 
 def gradient_variance(o: Observation, t: int, taps: Sequence[int]) -> Tensor:
     """E[(dL/dW)^2] given masks and inputs: (R, out_channels, in_channels / groups, taps)."""
+    key = ("gradient variance", t, tuple(taps))
+    if key in o.cache:
+        return o.cache[key]
     layer, x2 = o.spec.layers[t], flat(o.layers[t].x).square()
     d2 = entering_variance(o, t)
     found = [
         moments.weight_gradient_at(layer, o.spec.sizes[t], tap, d2, x2).sum(1)  # over samples
         for tap in taps
     ]
-    return torch.stack(found, dim=-1).flatten(1, 2)
+    o.cache[key] = torch.stack(found, dim=-1).flatten(1, 2)
+    return o.cache[key]
 
 
 def measure_gradient(o: Observation, t: int, tap: int, gradient: Tensor | None = None) -> Pivot:

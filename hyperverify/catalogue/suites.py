@@ -75,8 +75,8 @@ def linear(method: str, relu: str, bias: bool, distribution: str, n: int = 0) ->
 
 _CONVOLUTIONS: tuple[tuple[LayerSpec, LayerSpec], ...] = (
     (
-        LayerSpec(6, 8, (3, 3), padding=(1, 1)),
-        LayerSpec(8, 4, (3, 3), padding=(1, 1), padding_mode="circular"),
+        LayerSpec(4, 6, (3, 3), padding=(1, 1)),
+        LayerSpec(6, 5, (3, 3), padding=(1, 1), padding_mode="circular"),
     ),
     (
         LayerSpec(8, 6, (3, 3), stride=(2, 2), padding=(1, 1), groups=2),
