@@ -162,7 +162,9 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         assumptions += (common.SIGNS, common.HALF_ACTIVE)
     if spec.flow == "chain" and spec.kind == "conv" and (layer.relu or t < len(spec.layers) - 1):
         return  # several positions read the same rows: no exact law along a chain
-    if spec.batch == 1 or not layer.relu or spec.distribution == "normal":
+    # Behind ReLU a batch is looked at off its inputs: some direction must be left.
+    spanned = spec.batch >= moments.weights_per_output(layer)
+    if spec.batch == 1 or not layer.relu or (spec.distribution == "normal" and not spanned):
         yield from _through(spec, t, assumptions)
     if spec.method == "orthogonal" and spec.flow == "chain" and t < len(spec.layers) - 1:
         return  # the cotangent comes through an orthogonal layer: no normal law

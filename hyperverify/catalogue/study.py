@@ -30,7 +30,7 @@ from hyperverify.sampling import blocks
 from hyperverify.specs import HypernetSpec
 
 # After this many blocks, a stream that never saw a degree of freedom will not see one.
-IDLE_BLOCKS = 50
+IDLE_BLOCKS = 20
 
 # The formula and the oracle are computed exactly and rounded once or twice to floats.
 WITNESS_TOLERANCE = 1e-9
