@@ -7,16 +7,17 @@ status 2; status 1 is kept for "REFUTED" (or, of ``replay``, "the numbers differ
 
 from __future__ import annotations
 
+import errno
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from hyperverify import __version__
+from hyperverify import __version__, streams
 from hyperverify.errors import BadArgument, HyperverifyError
+from hyperverify.spelling import Command, Group, any_spelling, as_typed, read_number, usage_line
 
 if TYPE_CHECKING:
     from hyperverify.runner import RunSettings
@@ -27,13 +28,9 @@ INTERRUPTED: Final = 130
 DEFECT: Final = 70  # EX_SOFTWARE: never to be mistaken for a verdict
 
 
-def _any_spelling(name: str) -> str:
-    """``--d_i``, ``--d-i`` and ``--di`` are one option."""
-    return name.replace("-", "").replace("_", "").lower()
-
-
 app = typer.Typer(
     name="hyperverify",
+    cls=Group,
     help="Does a hypernetwork's initialization give its main network the variance it promises? "
     "Three witnesses (the formula, an independent calculus, the measurement) answer with VERIFIED, "
     "REFUTED or INCONCLUSIVE, at guaranteed error rates.",
@@ -43,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "token_normalize_func": _any_spelling,
+        "token_normalize_func": any_spelling,
     },
 )
 
@@ -70,7 +67,7 @@ def hyperverify(
 # a mistake gets the same sentence from Python and from the command line.
 
 
-@app.command("run")
+@app.command("run", cls=Command)
 def run_command(
     suite: Annotated[
         str, typer.Option(metavar="NAME", help="quick, standard, paper or all.")
@@ -117,11 +114,11 @@ def run_command(
     }
     target = destination.check(out, force=force)
     with terminal.progress("starting") as show:
-        with _as_typed(typed):
+        with as_typed(typed):
             settings = _settings(typed)
         run = _run(settings, show)
         show(1, 1, "writing the report", 0.0)
-        written = destination.write(run, target)
+        written = destination.write(run, target, force=force)
     terminal.summary(run, written)
     from hyperverify.store import exit_status
 
@@ -135,14 +132,14 @@ def _settings(typed: dict[str, Any]) -> RunSettings:
     return RunSettings(
         suite=typed["suite"],
         rules=tuple(typed["rule"] or ()),
-        tolerance=_read("tolerance", typed["tolerance"], float, "a number such as 0.02"),
-        alpha=_read("alpha", typed["alpha"], float, "a number such as 1e-6"),
-        seed=_read("seed", typed["seed"], int, "an integer of at least 0"),
+        tolerance=read_number("tolerance", typed["tolerance"], float, "a number such as 0.02"),
+        alpha=read_number("alpha", typed["alpha"], float, "a number such as 1e-6"),
+        seed=read_number("seed", typed["seed"], int, "an integer of at least 0"),
         device=typed["device"],
         dtype=typed["dtype"],
         workers=None
         if workers is None
-        else _read("workers", workers, int, "an integer of at least 1"),
+        else read_number("workers", workers, int, "an integer of at least 1"),
     )
 
 
@@ -155,7 +152,7 @@ def _run(settings: RunSettings, show: Any) -> Run:
     return run(settings, tell)
 
 
-@app.command()
+@app.command(cls=Command)
 def formulas(
     rule_id: Annotated[
         str | None, typer.Argument(metavar="ID", show_default=False, help="A rule, e.g. T1.in.H.")
@@ -178,9 +175,11 @@ def formulas(
         str | None, typer.Option("--var-e", metavar="X", help="Second moment of the embedding.")
     ] = None,
     relu: Annotated[
-        bool | None, typer.Option("--relu/--no-relu", help="A ReLU behind the layer.")
+        bool | None, typer.Option("--relu/--no-relu", metavar="", help="A ReLU behind the layer.")
     ] = None,
-    bias: Annotated[bool | None, typer.Option("--bias/--no-bias", help="Generated biases.")] = None,
+    bias: Annotated[
+        bool | None, typer.Option("--bias/--no-bias", metavar="", help="Generated biases.")
+    ] = None,
     k: Annotated[
         str | None, typer.Option("--k", metavar="N", help="Channels K of a chunk.")
     ] = None,
@@ -200,7 +199,7 @@ def formulas(
 ) -> None:
     """All rules as a table, or one with its LaTeX, source, assumptions and exact value."""
     from hyperverify import terminal
-    from hyperverify.formulas import describe, rules_table
+    from hyperverify.formulas import describe, rule, rules_table
 
     options: dict[str, tuple[str, object]] = {
         "d_i": ("--di", di),
@@ -228,12 +227,17 @@ def formulas(
             )
         terminal.rules_table(rules_table())
         return
-    with _as_typed(given, spelled):
+    known = [argument.name for argument in rule(rule_id).arguments]
+    for name in given:
+        if name not in known:
+            allowed = ", ".join(spelled[argument] for argument in known)
+            raise HyperverifyError(f"{rule_id} has no {spelled[name]}; allowed: {allowed}")
+    with as_typed(given, spelled):
         described = describe(rule_id, given)
     terminal.rule_card(described, spelled, given)
 
 
-@app.command()
+@app.command(cls=Command)
 def replay(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run.json, or the folder of one.")],
     check_id: Annotated[
@@ -254,14 +258,14 @@ def replay(
     # Seconds are no numbers of the check. Encoded, so that NaN equals NaN.
     then, now = (encode(check.model_dump(exclude={"seconds"})) for check in (stored, again))
     changed = [key for key in then if then[key] != now[key]]
-    terminal.comparison(check_id, then, now, changed, stored_run.environment)
+    terminal.comparison(check_id, then, now, changed, stored_run)
     return 1 if changed else 0
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="run.json files, or folders of them.")
+        list[str], typer.Argument(metavar="RUN", help="run.json files, or folders of them.")
     ],
     out: Annotated[
         str | None,
@@ -281,6 +285,7 @@ def report(
     with terminal.progress("reading") as show:
         # All are read before anything is written: one bad file leaves nothing half done.
         records = [(Path(name), read_run(name)) for name in runs]
+        destination.check_reports(runs, out)
         for done, (source, record) in enumerate(records):
             show(done, len(records), f"report of {source}", None)
             written += destination.write_reports(record, source, html)
@@ -288,7 +293,7 @@ def report(
         typer.echo(str(path))
 
 
-@app.command()
+@app.command(cls=Command)
 def schema() -> None:
     """Print the JSON Schema of run.json."""
     import json
@@ -296,34 +301,6 @@ def schema() -> None:
     from hyperverify.store import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))
-
-
-def _read(name: str, text: str, kind: type[Any], allowed: str) -> Any:
-    """``text`` as a number; its range is for others to judge."""
-    try:
-        return kind(text)
-    except ValueError:
-        raise BadArgument(name, text, allowed) from None
-
-
-@contextmanager
-def _as_typed(typed: dict[str, Any], spelled: dict[str, str] | None = None) -> Generator[None]:
-    """Retell a complaint about an argument as one about the option, with the value as typed.
-
-    Args:
-        typed: what the caller typed, by argument.
-        spelled: the option that stands for an argument; default ``--name``.
-    """
-    try:
-        yield
-    except BadArgument as error:
-        if error.name not in typed:
-            raise
-        option = (spelled or {}).get(error.name, f"--{error.name}")
-        value = typed[error.name]
-        if isinstance(value, list):  # of several rules, the one that is wrong
-            value = error.value
-        raise BadArgument(option, value, error.allowed) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -335,6 +312,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1, 2, 3, 70 (a defect of hyperverify itself) or 130 (interrupted).
     """
+    streams.prepare()
+    try:
+        status = _answer(arguments)
+        streams.flush()
+    except OSError as error:
+        streams.silence(sys.stdout)
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+        what = "the output cannot be written" if full else "the system refuses"
+        return _complain(f"{what}: {error.strerror or error}", USAGE)
+    return status
+
+
+def _answer(arguments: Sequence[str] | None) -> int:
+    """The exit status of a call. What the system refuses is raised as ``OSError``."""
     command = typer.main.get_command(app)
     try:
         status = command.main(
@@ -346,31 +337,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), USAGE)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted", INTERRUPTED)
+    except SystemExit:  # how typer and rich answer a reader who has left, which is no error
+        streams.silence(sys.stdout)
+        return 0
+    except OSError:
+        raise
     except Exception as error:  # noqa: BLE001 - the last line of defence
         if hasattr(error, "format_message"):  # typer's own complaint about the call
-            return _complain(_usage_line(error), USAGE)
+            return _complain(usage_line(error), USAGE)
         import traceback
 
-        traceback.print_exc()
+        streams.tell(traceback.format_exc())
         return _complain(f"this is a defect of hyperverify {__version__}, not a verdict", DEFECT)
     if status == INTERRUPTED:  # how typer reports Ctrl-C
         return _complain("interrupted", INTERRUPTED)
     return status if isinstance(status, int) else 0
 
 
-def _usage_line(error: Any) -> str:
-    """``no such option: --sed (possible options: --seed); try 'hyperverify run --help'``."""
-    message = " ".join(str(error.format_message()).split()).removesuffix(".")
-    message = message[:1].lower() + message[1:]
-    context = getattr(error, "ctx", None)
-    where = "hyperverify" if context is None else context.command_path
-    return f"{message}; try '{where} --help'"
-
-
 def _complain(message: str, status: int) -> int:
     # One harmless line whatever the message holds: a path may contain a line break or an escape.
     line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
-    sys.stderr.write(f"hyperverify: {line}\n")
+    streams.tell(f"hyperverify: {line}\n")
     return status
 
 

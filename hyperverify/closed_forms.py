@@ -260,76 +260,85 @@ def _bracketed(shown: str) -> str:
 DEPARTURES: Mapping[str | tuple[str, str], str] = MappingProxyType(
     {
         ("hyperfan-in", "backward"): (
-            "Hyperfan-in changes the gradients' second moment by d_i/d_j at every layer, and generated "
-            "biases halve it besides: between equal widths it halves a layer."
+            "Hyperfan-in multiplies the second moment of the gradients by d_i/d_j, outputs over "
+            "inputs, at every layer, and generated biases halve it at every layer besides."
         ),
         ("hyperfan-in", "forward"): (
-            "With generated biases hyperfan-in does not preserve q but pulls it to 1: the distance "
-            "q - 1 halves at every layer."
+            "With generated biases hyperfan-in does not preserve the second moment of the "
+            "activations but pulls it to 1: its distance from 1 halves at every layer."
         ),
         ("hyperfan-out", "forward"): (
-            "Hyperfan-out does not preserve the activations: without biases q goes by d_j/d_i, and "
-            "where d_j > d_i it grows by d_j/d_i with generated biases too, since Var(G) stops at 0; "
-            "only q = 1 with biases and d_j <= d_i stays."
+            "Hyperfan-out does not preserve the activations: without biases their second moment is "
+            "multiplied by d_j/d_i, inputs over outputs, at every layer; generated biases keep a "
+            "second moment of 1 where d_j <= d_i, but where d_j > d_i it still grows by d_j/d_i, "
+            "since Var(G) cannot fall below 0."
         ),
         "stride": (
-            "With a stride an input position is read by some of the kernel's taps only: gradients "
-            "are 1/(s_h s_w) of the printed scale on average over positions, and differ between them."
+            "With a stride an input position is read by some of the kernel's taps only: averaged "
+            "over positions, the second moment of the gradients is the printed one divided by the "
+            "strides, and it differs between positions."
         ),
         ("hyperfan-out", "hypergradient"): (
-            "The source prints the shrinking of dL/dh for s = groups = 1; behind a ReLU and with "
-            "groups it is s groups d_j/(d_k Var(e)) times E[(dL/dW)^2]."
+            "The paper prints E[(dL/dh)^2] as d_j/(d_k Var(e)) times E[(dL/dW)^2], which holds "
+            "without ReLU and groups: a ReLU doubles that factor, and groups multiply it by their "
+            "number."
         ),
         ("M4", "weights"): (
-            "The source prints the constant as d_i^(-1/2), with i the layer's input index: it is the "
-            "fan-in, d_j r in the notation of Table 1."
+            "The paper prints the embedding's constant as d_i^(-1/2), with i counting the layer's "
+            "inputs: in the notation of Table 1 that is the fan-in, d_j r."
         ),
-        (
-            "M4",
-            "backward",
-        ): "M4 keeps the activations as hyperfan-in does: gradients go by d_i/d_j.",
+        ("M4", "backward"): (
+            "M4 keeps the scale of the activations, as hyperfan-in does, so the second moment of the "
+            "gradients is multiplied by d_i/d_j, outputs over inputs, at every layer."
+        ),
         ("torch-default", "weights"): (
-            "torch's default for nn.Linear has variance 1/(3 fan_in): it is none of the classical "
-            "rules, and a third of Xavier's fan-in."
+            "torch's default for nn.Linear has variance 1/(3 fan_in), a third of Xavier's fan-in "
+            "variance: it is none of the classical rules."
         ),
         ("M3", "forward"): (
-            "M3 gives a gain of d_j r Var(e)/100: q is preserved only where the fan-in happens "
-            "to be 100/Var(e)."
+            "M3 multiplies the second moment of the activations by d_j r Var(e)/100 at every layer: "
+            "it is preserved only where the fan-in d_j r happens to be 100/Var(e)."
         ),
         ("orthogonal", "weights"): (
-            "Orthonormal columns fix |W|^2 = s |h|^2 exactly, so the weights' norm follows no "
-            "chi-square law; the mean gain is that of fan-out init."
+            "With orthonormal columns the norm of the weights follows from the features exactly "
+            "(|W| is |h|, times the square root of 2 before a ReLU), so it has no chi-square law; the "
+            "mean gain is that of fan-out init."
         ),
         "zero padding": (
             "With zero padding border positions see less than a whole receptive field, so second "
-            "moments fall below the prediction there; circular padding or a 1x1 kernel makes it exact."
+            "moments there fall below what the paper prints; circular padding or a 1x1 kernel makes "
+            "it exact."
         ),
         "shared output layer": (
-            "Layers that share H are dependent: two square linear layers, distinct zero-mean "
-            "embeddings, give 1 + (kappa - 1)/(d^2 d_k) times the product of gains, with kappa the "
-            "kurtosis of H; it matters for small nets only."
+            "Layers that share H are not independent, so the mean over several of them is a little "
+            "above the product of their gains: the excess falls with the square of the width and "
+            "matters for small nets only."
         ),
         "shared embedding": (
-            "Layers that share h have one common |h|^2: each promise holds given h, and the mean over "
+            "Layers that share h have one common |h|: each promise holds given h, and the mean over "
             "h of a product of layers is larger than the product of the means."
         ),
         "chunked": (
-            "Each layer alone is exact, but chunks share H: over layers tiled along the outputs the "
-            "mean of q grows by 1 + 2n/(K d_k) at one with n such before it, and a layer tiled along "
-            "its inputs right after one gains 1 + (K + 1)/d_k (linear), 1 + (K + 3)/(2 d_k) (ReLU)."
+            "Each layer alone is exact, but all chunks share H, so over several layers the mean is "
+            "above the product of the gains: by a factor of 1 + 2n/(K d_k), K being the channels of "
+            "a chunk, at a layer tiled along its outputs with n such layers before it, and of "
+            "1 + (K + 1)/d_k (with ReLU 1 + (K + 3)/(2 d_k)) at a layer tiled along its inputs right "
+            "after one."
         ),
         "typical network": (
-            "The mean of q[T] stays at its prediction while the typical network drifts below it: "
-            "E[log q] falls by about 1/d_i (linear) or 5/(2 d_i) (ReLU) and (kurtosis(e) - 1)/(2 d_k) "
-            "a layer."
+            "The mean of the last layer's second moment stays at its prediction while the typical "
+            "network drifts below it: the logarithm falls at every layer by about 1/d_i (linear) or "
+            "5/(2 d_i) (ReLU), and by (kurtosis(e) - 1)/(2 d_k) besides."
         ),
         "dead units": (
-            "A layer that reads a ReLU layer of width d_j without biases meets x = 0 with probability "
-            "2^-d_j, and its gradient rows carry the factor 1 - 2^-d_j."
+            "A layer that reads a ReLU layer of d_j units without biases has an input of exactly 0 "
+            "with probability 2^-d_j, and the second moment of its weight gradient is smaller by "
+            "that fraction."
         ),
         "real loss": (
-            "The gradient rows need an independent zero-mean cotangent; a loss, or .sum(), correlates "
-            "it with the weights and biases the second moment at any width."
+            "The gradients' law needs a zero-mean cotangent that is independent of the network; a "
+            "loss, or .sum(), correlates it with the weights and shifts the second moment at any "
+            "width."
         ),
         "tanh": (
             "tanh has no closed form: E[tanh(z)^2] for normal z is the limit of wide layers, an "

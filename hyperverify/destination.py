@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Iterable
 from datetime import date
 from itertools import count
 from pathlib import Path
@@ -17,6 +19,8 @@ HOME: Final = Path("reports")
 RUN_FILE: Final = "run.json"
 REPORT_FILE: Final = "report.html"
 JUNIT_FILE: Final = "junit.xml"
+
+_FREE: Final = "a folder without a run.json, or --force to replace it"
 
 
 def check(out: str | None, *, force: bool) -> Path | None:
@@ -37,8 +41,12 @@ def check(out: str | None, *, force: bool) -> Path | None:
         raise BadArgument("--out", out, "the name of a folder")
     try:
         _probe(folder)
-        if out is not None and (folder / RUN_FILE).exists() and not force:
-            raise BadArgument("--out", out, "a folder without a run.json, or --force to replace it")
+        if out is not None:
+            for name in (RUN_FILE, REPORT_FILE, JUNIT_FILE):
+                if (folder / name).is_dir():
+                    raise BadArgument("--out", out, f"a folder in which {name} is no folder")
+            if os.path.lexists(folder / RUN_FILE) and not force:
+                raise BadArgument("--out", out, _FREE)
     except OSError as error:
         reason = error.strerror or str(error)
         raise BadArgument(
@@ -50,33 +58,47 @@ def check(out: str | None, *, force: bool) -> Path | None:
 def _probe(folder: Path) -> None:
     """Make and drop a nameless file in the nearest folder that exists: permission bits can lie."""
     nearest = folder.absolute()
-    while not nearest.exists():
+    while not os.path.lexists(nearest):
         nearest = nearest.parent
     if not nearest.is_dir():
-        what = "it is a file" if nearest == folder.absolute() else f"{nearest} is a file"
-        raise NotADirectoryError(0, what)
+        name = "it" if nearest == folder.absolute() else str(nearest)
+        what = "a file" if nearest.exists() else "a link that leads nowhere"
+        raise NotADirectoryError(0, f"{name} is {what}")
     with tempfile.TemporaryFile(dir=nearest):
         pass
 
 
-def write(run: Run, folder: Path | None) -> list[Path]:
+def write(run: Run, folder: Path | None, *, force: bool = False) -> list[Path]:
     """Write run.json, report.html and junit.xml.
 
     Args:
         run: the record.
         folder: where to; ``None`` makes a new folder ``reports/run-<date>-<n>``.
+        force: a run that the folder holds is replaced.
 
     Returns:
         The paths of the three files.
 
     Raises:
-        HyperverifyError: they cannot be written.
+        HyperverifyError: they cannot be written. If the folder was given a run since :func:`check`
+            looked, that one stays, and this one goes to a new folder, which the message names.
     """
-    from hyperverify.store import write_run
+    from hyperverify.store import TakenError, run_to_json, write_together
 
     target = _new_folder() if folder is None else folder
-    # run.json first: all else can be made again from it.
-    return [write_run(run, target), *write_reports(run, target)]
+
+    def texts(home: Path) -> dict[Path, str]:
+        # run.json first: all else can be made again from it.
+        return {home / RUN_FILE: run_to_json(run), **_reports(run, home)}
+
+    try:
+        return write_together(texts(target), claim=not force)
+    except TakenError:
+        elsewhere = _new_folder()
+        write_together(texts(elsewhere), claim=True)
+        raise BadArgument(
+            "--out", str(target), f"{_FREE} (another run came first; this one is in {elsewhere})"
+        ) from None
 
 
 def write_reports(run: Run, source: Path, html: Path | None = None) -> list[Path]:
@@ -93,17 +115,50 @@ def write_reports(run: Run, source: Path, html: Path | None = None) -> list[Path
     Raises:
         HyperverifyError: they cannot be written.
     """
-    from hyperverify.junit import to_junit
-    from hyperverify.report import render
-    from hyperverify.store import write_atomically
+    from hyperverify.store import write_together
 
     folder = source if source.is_dir() else source.parent
     named = folder if source.name == RUN_FILE else source
-    # Both are made before either is written.
-    texts = {html or folder / REPORT_FILE: render(run, run_path=str(named))}
-    if html is None:
-        texts[folder / JUNIT_FILE] = to_junit(run)
-    return [write_atomically(path, text) for path, text in texts.items()]
+    texts = _reports(run, folder, str(named))
+    if html is not None:
+        texts = {html: texts[folder / REPORT_FILE]}
+    return write_together(texts)
+
+
+def _reports(run: Run, folder: Path, named: str = "") -> dict[Path, str]:
+    """The page and the XML of a run that the page's replay commands name ``named``."""
+    from hyperverify.junit import to_junit
+    from hyperverify.report import render
+
+    page = render(run, run_path=named or str(folder))
+    return {folder / REPORT_FILE: page, folder / JUNIT_FILE: to_junit(run)}
+
+
+def check_reports(sources: Iterable[str], out: str | None) -> None:
+    """Refuse, before anything is written, reports that would replace a record or one another.
+
+    Args:
+        sources: the runs, as they were typed: files that can be read, or folders of them.
+        out: the one page's file, if it was asked for.
+
+    Raises:
+        BadArgument: a page would replace a run's own record, or two runs would share a page.
+    """
+    taken: dict[str, str] = {}
+    for source in sources:
+        path = Path(source)
+        folder, record = (path, path / RUN_FILE) if path.is_dir() else (path.parent, path)
+        targets = [folder / REPORT_FILE, folder / JUNIT_FILE] if out is None else [Path(out)]
+        for target in targets:
+            if target.name == RUN_FILE or os.path.realpath(target) == os.path.realpath(record):
+                if out is None:
+                    raise BadArgument("RUN", source, f"a record that is not named {target.name}")
+                raise BadArgument("--out", out, "a file that is not the record of a run")
+        page = os.path.realpath(targets[0])
+        if page in taken:
+            allowed = f"one run a folder, each once ({taken[page]} has the same report)"
+            raise BadArgument("RUN", source, allowed)
+        taken[page] = source
 
 
 def _new_folder() -> Path:

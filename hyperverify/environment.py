@@ -37,6 +37,7 @@ def environment(device: torch.device, workers: int) -> Environment:
         constraints_sha256=hashlib.sha256(constraints.read_bytes()).hexdigest()
         if constraints.is_file()
         else None,
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
         variables={key: os.environ[key] for key in VARIABLES if key in os.environ},
     )
 

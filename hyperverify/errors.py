@@ -28,5 +28,8 @@ class BadArgument(HyperverifyError):  # noqa: N818  named for what it reports
 
 def _shown(value: object) -> str:
     """``repr`` on one line and cut to a readable length."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        text = f"an enormous {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."

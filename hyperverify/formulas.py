@@ -91,7 +91,7 @@ def _chunks_tile(given: Mapping[str, Scalar]) -> None:
     if K is None:
         return
     if d_i is None or d_j is None:
-        raise HyperverifyError("K is given without both fans; allowed: d_i and d_j together with K")
+        raise BadArgument("K", int(K), "an integer that is given together with d_i and d_j")
     if not (divides(K, d_i) or divides(K, d_j)):
         raise BadArgument("K", int(K), f"a divisor of d_i = {d_i} or of d_j = {d_j}")
 
@@ -173,7 +173,8 @@ _TABLE: tuple[Rule, ...] = (
     *_means("geometric", x.geometric),
     *_means("arithmetic", x.arithmetic),
     _h("A1.H", "re-used output layer, weights", "Appendix A.1; Table 1",
-       x.reused_h, (variant("hyperfan-in", "hyperfan-out"), *_WEIGHTS), assumptions=_REUSED),
+       x.reused_h, (variant("hyperfan-in", "hyperfan-out"), *_WEIGHTS), assumptions=_REUSED,
+       aside={"hyperfan-in": (D_I,), "hyperfan-out": (D_J,)}),
     Rule("A1.grad", "re-used output layer, its gradient", "dL/dH",
          r"\mathbb{E}\left[(\partial L / \partial H)^2\right]", "Appendix A.1",
          ("dL/dH = sum over t of dL/dW[t] (x) h(e[t]), an identity",
@@ -201,7 +202,8 @@ _TABLE: tuple[Rule, ...] = (
     _c("C.torch_default", "torch's default for nn.Linear", "none: torch.nn.Linear",
        x.torch_default, (D_K,)),
     _c("M1", "Xavier or Kaiming on a hypernet", "Section 3, M1",
-       x.xavier_or_kaiming, (variant("fan-in", "fan-out", "harmonic"), D_K, N_W, RELU)),
+       x.xavier_or_kaiming, (variant("fan-in", "fan-out", "harmonic"), D_K, N_W, RELU),
+       aside={"fan-in": (N_W,), "fan-out": (D_K,)}),
     _c("M2", "small random values", "Section 3, M2", x.small_random, (SIGMA2,)),
     _c("M3", "Kaiming, the weights then times 1/10", "Section 3, M3", x.kaiming_tenth, (D_K, RELU)),
     _c("M4", "Kaiming with a constant embedding", "Section 3, M4", x.fan_in, (D_K, RELU),
@@ -365,8 +367,9 @@ def describe(rule_id: str, given: Mapping[str, object] | None = None) -> dict[st
         else arguments[name].check(value)
         for name, value in (given or {}).items()
     }
-    missing = [a.name for a in chosen.entering if a.required and a.name not in values]
+    missing = [a.name for a in chosen.needed(values) if a.name not in values]
     value = None if missing else chosen(**values)
+    number = None if value is None or is_symbolic(value) else chosen.number(value)
     names = {a.name: a.symbol for a in chosen.arguments}
     partial = (
         to_latex(chosen.symbolic(**values), names)
@@ -389,6 +392,6 @@ def describe(rule_id: str, given: Mapping[str, object] | None = None) -> dict[st
         "given": {name: str(v) for name, v in values.items()},
         "missing": missing,
         "value": None if value is None else str(value),
-        "number": None if value is None or is_symbolic(value) else float(value),
+        "number": number,
         "partial": None if partial is None else f"{chosen.left} = {partial}",
     }

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hyperverify.errors import BadArgument
-from hyperverify.plan import check_tensor, rule_variance, variance_
+from hyperverify.plan import check_tensor, rule_
 
 MEANS = ("harmonic", "geometric", "arithmetic")
 
@@ -93,8 +93,8 @@ def _weights_(
     fans = fans_of(weight_shape, groups)
     d_k = columns(tensor, generator, fans.n_weights, "n_W")
     facts = {"d_i": fans.d_i, "d_j": fans.d_j, "d_k": d_k, "r": fans.r}
-    variance = rule_variance(rule_id, {**facts, "var_e": var_e, "relu": relu, "bias": bias})
-    return variance_(tensor, variance, distribution, generator)
+    facts |= {"var_e": var_e, "relu": relu, "bias": bias}
+    return rule_(tensor, rule_id, facts, distribution, generator)
 
 
 def _biases_(
@@ -110,8 +110,8 @@ def _biases_(
     fans = fans_of(weight_shape, groups)
     d_l = columns(tensor, generator, fans.out_channels, "out_channels")
     facts = {"d_i": fans.d_i, "d_j": fans.d_j, "d_l": d_l, "r": fans.r}
-    variance = rule_variance(rule_id, {**facts, "var_e": var_e, "relu": relu, "bias": True})
-    return variance_(tensor, variance, distribution, generator)
+    facts |= {"var_e": var_e, "relu": relu, "bias": True}
+    return rule_(tensor, rule_id, facts, distribution, generator)
 
 
 def hyperfan_in_uniform_(
@@ -247,7 +247,7 @@ def _bias_in_(
 ) -> Tensor:
     d_l = columns(tensor, generator, what="out_channels")
     facts = {"d_l": d_l, "var_e": var_e, "relu": relu, "bias": True}
-    return variance_(tensor, rule_variance("T1.in.G", facts), distribution, generator)
+    return rule_(tensor, "T1.in.G", facts, distribution, generator)
 
 
 def hyperfan_in_bias_uniform_(

@@ -30,7 +30,7 @@ from hyperverify.hyperfan import (
     hyperfan_out_uniform_,
     whole,
 )
-from hyperverify.plan import Draw, check_tensor, fill_, plan, rule_variance, variance_
+from hyperverify.plan import Draw, check_tensor, fill_, plan, rule_, variance_
 from hyperverify.specs import HypernetSpec
 
 __all__ = [
@@ -83,8 +83,8 @@ def _chunk_input_(
         raise BadArgument("tensor.shape", shape, allowed)
     facts = {"d_i": fans.d_i, "d_j": fans.d_j, "d_l": shape[-1], "r": fans.r}
     rule_id = "A2.in.G" if method == "hyperfan-in" else "A2.out.G"
-    variance = rule_variance(rule_id, {**facts, "var_e": var_e, "relu": relu})
-    return variance_(tensor, variance, distribution, generator)
+    facts |= {"var_e": var_e, "relu": relu}
+    return rule_(tensor, rule_id, facts, distribution, generator)
 
 
 def chunk_input_uniform_(
@@ -136,13 +136,13 @@ def chunk_output_uniform_(tensor: Tensor, *, generator: torch.Generator | None =
         generator: of the tensor's device; None for torch's default generator.
     """
     d_k = columns(tensor, generator, what="K r")
-    return variance_(tensor, rule_variance("A2.H", {"d_k": d_k}), "uniform", generator)
+    return rule_(tensor, "A2.H", {"d_k": d_k}, "uniform", generator)
 
 
 def chunk_output_normal_(tensor: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """A chunked hypernet's shared output layer H, normal; see :func:`chunk_output_uniform_`."""
     d_k = columns(tensor, generator, what="K r")
-    return variance_(tensor, rule_variance("A2.H", {"d_k": d_k}), "normal", generator)
+    return rule_(tensor, "A2.H", {"d_k": d_k}, "normal", generator)
 
 
 def _classical_(
@@ -151,7 +151,7 @@ def _classical_(
     check_choice("rule", rule, CLASSICAL_RULES)
     d_k = columns(tensor, generator)
     facts = {"d_k": d_k, "n_W": int(tensor.shape[0]), "relu": relu}
-    return variance_(tensor, rule_variance(f"C.{rule}", facts), distribution, generator)
+    return rule_(tensor, f"C.{rule}", facts, distribution, generator)
 
 
 def classical_uniform_(

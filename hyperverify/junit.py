@@ -76,17 +76,30 @@ def _case(suite: ET.Element, check: Check) -> None:
         case,
         "failure",
         type=check.verdict,
-        message=printable(" ".join((check.reason or check.statement).split())),
+        message=printable(
+            f"{', '.join(check.rules)}: {' '.join((check.reason or check.statement).split())}"
+        ),
     )
+    formula = check.witnesses.formula
+    failed = [part for part in check.parts if part.verdict == check.verdict]
     failure.text = printable(
         "\n".join(
             (
                 check.statement,
+                f"rules     {', '.join(check.rules)}",
+                f"formula   {'none' if formula is None else repr(formula)}",
+                f"oracle    {check.witnesses.oracle!r}",
                 f"predicted {check.predicted!r}",
                 f"measured  {check.measured!r}",
                 f"interval  {check.interval[0]!r} to {check.interval[1]!r}, {check.df:,} df",
                 f"tolerance {check.tolerance!r}, alpha {check.alpha!r}, beta {check.beta!r}",
                 f"setting   {check.method}, {check.architecture}",
+                *(
+                    f"part      layer {part.layer + 1}: {part.verdict}, gain predicted "
+                    f"{part.predicted!r}, measured {part.measured!r}, interval "
+                    f"{part.interval[0]!r} to {part.interval[1]!r}, {part.df:,} df"
+                    for part in failed
+                ),
             )
         )
     )

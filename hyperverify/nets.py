@@ -215,6 +215,8 @@ class Hypernet(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(cast(object, spec), HypernetSpec):
+            raise BadArgument("spec", spec, "a HypernetSpec")
         self.spec = spec
         draws = plan(spec)
 
@@ -252,12 +254,17 @@ class Hypernet(nn.Module):
             Shape (B, out_channels, *spec.sizes[-1]).
 
         Raises:
-            BadArgument: for an ``x`` of another shape.
+            BadArgument: for an ``x`` of another shape or dtype.
         """
+        if not isinstance(cast(object, x), Tensor):
+            raise BadArgument("x", x, "a torch.Tensor")
         expected = (self.spec.layers[0].in_channels, *self.spec.input_size)
         if tuple(x.shape[1:]) != expected or not x.dim():
             allowed = "(B, " + ", ".join(map(str, expected)) + ")"
             raise BadArgument("x.shape", tuple(x.shape), allowed)
+        dtype = next(self.parameters()).dtype
+        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+            raise BadArgument("x.dtype", x.dtype, f"{dtype}, as the parameters have")
         return mainnet(self.spec, self.tensors(), x)
 
     def extra_repr(self) -> str:

@@ -20,6 +20,7 @@ from hyperverify.errors import BadArgument
 from hyperverify.specs import DISTRIBUTIONS, EmbeddingSpec, HypernetSpec, TrunkLayerSpec
 
 DRAW_DISTRIBUTIONS = (*DISTRIBUTIONS, "orthogonal", "rademacher", "constant", "zeros")
+_WIDEST = 16  # standard deviations that a dtype must hold: no draw comes near that
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -92,6 +93,8 @@ def check_tensor(tensor: object, generator: torch.Generator | None) -> Tensor:
     if tensor.device.type == "meta":
         raise BadArgument("tensor.device", "meta", "a device with storage (use to_empty first)")
     if generator is not None:
+        if not isinstance(cast(object, generator), torch.Generator):
+            raise BadArgument("generator", generator, "a torch.Generator or None")
         ours, theirs = tensor.device, generator.device
         indices = {ours.index, theirs.index} - {None}
         if ours.type != theirs.type or len(indices) > 1:
@@ -115,14 +118,18 @@ def fill_(tensor: Tensor, draw: Draw, generator: torch.Generator | None = None) 
         ``tensor``.
 
     Raises:
-        BadArgument: for a tensor of another shape, an integer or meta tensor, or a generator of
-            another device.
+        BadArgument: for a tensor of another shape, an integer or meta tensor, a generator of
+            another device, or a variance that the tensor's dtype cannot hold.
     """
     check_tensor(tensor, generator)
     lead = tensor.dim() - len(draw.shape)
     if lead < 0 or tuple(tensor.shape[lead:]) != draw.shape:
         allowed = "(*batch, " + ", ".join(map(str, draw.shape)) + ")"
         raise BadArgument("tensor.shape", tuple(tensor.shape), allowed)
+    largest = torch.finfo(tensor.dtype).max
+    if _WIDEST * math.sqrt(draw.variance) + abs(draw.mean) > largest:
+        allowed = f"at most {(largest / _WIDEST) ** 2:.3g}, so that {tensor.dtype} holds the draws"
+        raise BadArgument("variance", draw.variance, allowed)
     with torch.no_grad():
         if draw.variance == 0:
             return tensor.fill_(draw.mean)
@@ -177,6 +184,30 @@ def variance_(
     return fill_(tensor, Draw(tuple(tensor.shape), distribution, variance), generator)
 
 
+def rule_(
+    tensor: Tensor,
+    rule_id: str,
+    facts: Mapping[str, object],
+    distribution: str,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Fills ``tensor`` by a rule; the ``facts`` are its arguments, and may be more.
+
+    Raises:
+        BadArgument: for a value that is not allowed. A variance that the tensor's dtype cannot hold
+            is laid to ``var_e``: nothing else that the caller chose can make it so large.
+        HyperverifyError: the variance leaves the range of a float.
+    """
+    variance = rule_variance(rule_id, facts)
+    try:
+        return variance_(tensor, variance, distribution, generator)
+    except BadArgument as error:
+        if error.name != "variance" or "var_e" not in facts:
+            raise
+        allowed = f"a larger one, for a variance of {error.allowed} (it is {variance:.3g})"
+        raise BadArgument("var_e", facts["var_e"], allowed) from None
+
+
 def embedding_name(spec: HypernetSpec, t: int) -> str:
     """Name of the embedding that generates layer ``t``'s W."""
     return f"embeddings.{0 if spec.embeddings == 'one' else t}"
@@ -193,7 +224,7 @@ def rule_variance(rule_id: str, facts: Mapping[str, object]) -> float:
     """The rule's variance, given those of ``facts`` that it has arguments for."""
     names = {argument.name for argument in formulas.RULES[rule_id].arguments}
     given = {name: value for name, value in facts.items() if name in names}
-    return float(formulas.variance(rule_id, **given))
+    return formulas.rule(rule_id).number(formulas.variance(rule_id, **given))
 
 
 def _dims(spec: HypernetSpec, t: int) -> dict[str, object]:

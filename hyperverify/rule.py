@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from hyperverify.errors import HyperverifyError
@@ -61,6 +61,7 @@ class Rule:
             that one set of keywords serves ``T1.in.H`` and ``T1.out.H`` alike.
         condition: raises where arguments do not fit together.
         general: the formula for any number of layers, where ``function`` takes lists.
+        aside: by variant, the entering arguments that its formula does without.
     """
 
     id: str
@@ -74,6 +75,9 @@ class Rule:
     family: tuple[Argument, ...] = ()
     condition: Callable[[Mapping[str, Scalar]], None] | None = None
     general: Callable[[], Scalar] | None = None
+    aside: Mapping[str, tuple[Argument, ...]] = field(
+        default_factory=dict[str, tuple[Argument, ...]]
+    )
 
     @property
     def arguments(self) -> tuple[Argument, ...]:
@@ -100,22 +104,49 @@ class Rule:
             value = math.inf
         vanished = self.quantity == "Var(H)" and value == 0
         if vanished or (isinstance(value, float) and not math.isfinite(value)):
-            raise HyperverifyError(
-                f"{self.id} leaves the range of a float; allowed: moderate values, or exact Fractions"
-            )
+            raise self._out_of_range()
         return value
+
+    def number(self, value: Scalar) -> float:
+        """A value of this rule as a float.
+
+        Raises:
+            HyperverifyError: no float is near it.
+        """
+        try:
+            number = float(value)
+        except OverflowError:
+            raise self._out_of_range() from None
+        if number == 0 and value != 0:
+            raise self._out_of_range()
+        return number
+
+    def _out_of_range(self) -> HyperverifyError:
+        return HyperverifyError(
+            f"{self.id} leaves the range of a float; allowed: moderate values, or exact Fractions"
+        )
+
+    def needed(self, given: Mapping[str, object]) -> list[Argument]:
+        """The arguments that must be given, under the variant that is."""
+        names = [argument.name for argument in self.entering]
+        if "variant" in names:
+            default = self.entering[names.index("variant")].default
+            left_aside = self.aside.get(str(given.get("variant", default)), ())
+        else:
+            left_aside = ()
+        return [a for a in self.entering if a.required and a not in left_aside]
 
     def bind(self, given: Mapping[str, object]) -> dict[str, Scalar]:
         """Every accepted argument, checked, with defaults filled in. Raises as ``__call__`` does."""
         refuse_unknown(self.id, given, [a.name for a in self.arguments], self.signature)
-        entering = {a.name for a in self.entering}
+        needed = {a.name for a in self.needed(given)}
         values: dict[str, Scalar] = {}
         for argument in self.arguments:
             if argument.name in given:
                 values[argument.name] = argument.check(given[argument.name])
             elif not argument.required:
                 values[argument.name] = argument.default
-            elif argument.name in entering:
+            elif argument.name in needed:
                 raise HyperverifyError(
                     f"{self.id} needs {argument.name}; allowed: {self.signature}"
                 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -79,7 +81,13 @@ def run(settings: RunSettings, progress: Callable[[Progress], None] | None = Non
     Args:
         settings: what to run.
         progress: called after each study.
+
+    Raises:
+        BadArgument: ``settings`` are none.
+        HyperverifyError: the rules leave no check, or a worker process died.
     """
+    if not isinstance(cast(object, settings), RunSettings):
+        raise BadArgument("settings", settings, "a RunSettings")
     started, clock = datetime.now(UTC), time.perf_counter()
     chosen = settings.chosen()
     counts = [len(study.claims()) for study in chosen]
@@ -186,8 +194,8 @@ def _executed(
                 yield futures[future], future.result()
     except BrokenProcessPool:
         raise HyperverifyError(
-            f"one of {workers} worker processes was killed, perhaps for want of memory; "
-            "allowed: fewer workers"
+            f"one of {workers} worker processes ended early; allowed: fewer workers, if memory was "
+            'short, and in a script of your own run() under `if __name__ == "__main__":`, or workers=1'
         ) from None
     except BaseException:
         for process in multiprocessing.active_children():
@@ -198,9 +206,18 @@ def _executed(
 
 
 def _prepare() -> None:
-    """In a worker: one thread, and Ctrl-C is the parent's to answer."""
+    """In a worker: one thread, Ctrl-C is the parent's to answer, and no life beyond the parent's."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its workers, and they would go on measuring for nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _pooled(
@@ -255,12 +272,17 @@ def verify(
     Raises:
         BadArgument: for a value that is not allowed, or a quantity that the spec does not have.
     """
+    if not isinstance(cast(object, spec), HypernetSpec):
+        raise BadArgument("spec", spec, "a HypernetSpec")
     settings = RunSettings(
         tolerance=tolerance, alpha=alpha, beta=beta, seed=seed, device=device, dtype=dtype
     )
     known = dict.fromkeys(claim.quantity for claim in claims_of(spec))
+    if not isinstance(cast(object, quantities), (tuple, list)):
+        allowed = "a tuple of quantities, () for all: " + ", ".join(known)
+        raise BadArgument("quantities", quantities, allowed)
     for quantity in quantities:
-        if quantity not in known:
+        if not isinstance(cast(object, quantity), str) or quantity not in known:
             raise BadArgument("quantity", quantity, "one of " + ", ".join(known))
     study = Study(spec, quantities=tuple(quantities))
     levels = levels_of(settings, len(study.claims()))
@@ -283,6 +305,9 @@ def replay(stored: Run, check_id: str) -> store.Check:
         HyperverifyError: if the run has no such check, was made by another version, or on a
             device that is not here.
     """
+    if stored.hyperverify_version != __version__:
+        allowed = f"{__version__}, the version that is here: another may draw other numbers"
+        raise BadArgument("hyperverify_version", stored.hyperverify_version, allowed)
     old = store.find_check(stored, check_id)
     spec = HypernetSpec.from_dict(cast("dict[str, object]", old.spec))
     known = {claim.id: claim for claim in claims_of(spec)}

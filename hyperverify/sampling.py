@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def resolve_device(name: str) -> torch.device:
 
 def resolve_dtype(name: str) -> torch.dtype:
     """The torch dtype of ``float64``, ``float32`` or ``bfloat16``."""
-    if name not in DTYPES:
+    if not isinstance(cast(object, name), str) or name not in DTYPES:
         raise BadArgument("dtype", name, "one of " + ", ".join(DTYPES))
     return DTYPES[name]
 

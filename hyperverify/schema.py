@@ -34,6 +34,8 @@ SCHEMA_VERSION: Final = "1"
 VERDICTS: Final = ("VERIFIED", "REFUTED", "INCONCLUSIVE")
 NON_FINITE: Final = ("NaN", "Infinity", "-Infinity")
 
+_UNCOUNTABLE: Final = 2**63
+
 # A VERIFIED check holds its prediction inside its interval, but for rounding.
 _ROUNDING: Final = 1e-5
 
@@ -43,7 +45,10 @@ def _number(value: object) -> float:
     if isinstance(value, str) and value in NON_FINITE:
         return float(value)
     if not isinstance(value, bool) and isinstance(value, numbers.Real):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError("a number within the range of a float") from None
     raise ValueError('a number, or one of "NaN", "Infinity", "-Infinity"')
 
 
@@ -57,8 +62,8 @@ def _integer(value: object) -> int:
 
 
 def _count(value: int) -> int:
-    if value < 0:
-        raise ValueError("an integer of at least 0")
+    if not 0 <= value < _UNCOUNTABLE:
+        raise ValueError("an integer of at least 0 and below 2^63")
     return value
 
 
@@ -173,7 +178,11 @@ class Record(BaseModel):
 
 
 class Environment(Record):
-    """Where a run ran. ``variables`` holds allow-listed environment variables only."""
+    """Where a run ran. ``variables`` holds allow-listed environment variables only.
+
+    ``cpu_capability`` is the instruction set that torch chose its CPU kernels for, such as ``AVX2``:
+    under another one, sums may be rounded otherwise.
+    """
 
     python: Text
     torch: Text
@@ -186,6 +195,7 @@ class Environment(Record):
     git_commit: Text | None = None
     git_dirty: StrictBool | None = None
     constraints_sha256: Text | None = None
+    cpu_capability: Text | None = None
     variables: dict[str, Text] = Field(default_factory=dict)
 
 
@@ -280,8 +290,8 @@ class Check(Record):
     seconds: Seconds = 0.0
 
     @model_validator(mode="after")
-    def _verdict_follows(self) -> Check:
-        """A check is never VERIFIED against its own interval: REFUTED is looked at first."""
+    def _agrees(self) -> Check:
+        """One measurement, inside its own interval; and REFUTED is looked at before VERIFIED."""
         if self.verdict == "VERIFIED":
             if not math.isfinite(self.measured):
                 raise ValueError(
@@ -296,6 +306,18 @@ class Check(Record):
                     f"the interval [{low:.6g}, {high:.6g}]; allowed: an interval that holds the "
                     "prediction"
                 )
+            slack = _ROUNDING * abs(self.measured) + 1e-12
+            if not low - slack <= self.measured <= high + slack:
+                raise ValueError(
+                    f"the verdict is VERIFIED but measured, {self.measured:.6g}, is outside the "
+                    f"interval [{low:.6g}, {high:.6g}]; allowed: an interval that holds it"
+                )
+        witness = self.witnesses.measurement
+        if witness != self.measured and not (math.isnan(witness) and math.isnan(self.measured)):
+            raise ValueError(
+                f"measured is {self.measured!r} but witnesses.measurement is {witness!r}; "
+                "allowed: the same number"
+            )
         return self
 
 

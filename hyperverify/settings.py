@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from math import isfinite
+from typing import cast
 
 import torch
 
@@ -17,12 +17,13 @@ from hyperverify.sampling import resolve_device, resolve_dtype
 
 TOLERANCES = (0.002, 0.5)
 MAX_WORKERS = 256
+MOST_BY_DEFAULT = 8  # beyond that, a worker's start costs more than it saves
 
 
 def _number(name: str, value: object, low: float, high: float, allowed: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BadArgument(name, value, allowed)
-    if not (isfinite(value) and low <= value <= high):
+    if not low <= value <= high:  # nor is NaN
         raise BadArgument(name, value, allowed)
     return float(value)
 
@@ -40,7 +41,7 @@ class RunSettings:
         seed: root of all randomness.
         device: ``auto``, ``cpu`` or ``cuda``.
         dtype: of the sampled nets; the evidence is float64 always.
-        workers: processes; None for one a core.
+        workers: processes; None for one a core that may be used, but at most 8.
 
     Raises:
         BadArgument: for a value that is not allowed.
@@ -58,9 +59,16 @@ class RunSettings:
     resolved: torch.device = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.suite not in SUITES:
+        if not isinstance(cast(object, self.suite), str) or self.suite not in SUITES:
             raise BadArgument("suite", self.suite, "one of " + ", ".join(SUITES))
-        for rule in self.rules:
+        if not isinstance(cast(object, self.rules), (tuple, list)):
+            raise BadArgument(
+                "rules", self.rules, "a tuple of rules' ids, such as ('M3',); () for all"
+            )
+        object.__setattr__(self, "rules", tuple(self.rules))
+        for number, rule in enumerate(self.rules):
+            if not isinstance(cast(object, rule), str):
+                raise BadArgument(f"rules[{number}]", rule, "one of " + ", ".join(RULES))
             if rule not in RULES:
                 close = get_close_matches(rule, RULES, 3, 0.3)
                 raise BadArgument("rule", rule, "one of " + ", ".join(close or RULES))
@@ -100,4 +108,11 @@ class RunSettings:
         """Processes to use."""
         if self.resolved.type == "cuda":
             return 1
-        return self.workers or os.cpu_count() or 1
+        return self.workers or min(_cores(), MOST_BY_DEFAULT)
+
+
+def _cores() -> int:
+    """The cores that this process may use: a container or a batch system may grant only some."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, cast
@@ -46,6 +48,7 @@ __all__ = [
     "Pooled",
     "Record",
     "Run",
+    "TakenError",
     "Verdict",
     "Witnesses",
     "canonical",
@@ -58,8 +61,10 @@ __all__ = [
     "printable",
     "read_run",
     "run_from_json",
+    "run_to_json",
     "write_atomically",
     "write_run",
+    "write_together",
 ]
 
 FILE_NAME: Final = "run.json"
@@ -76,6 +81,10 @@ _CONTROL: Final = re.compile(
     "\\ud800-\\udfff\\ufffe\\uffff]"
 )
 _EXIT: Final = {"VERIFIED": 0, "REFUTED": 1, "INCONCLUSIVE": 3}
+
+
+class TakenError(HyperverifyError):
+    """A file that was to be new exists already."""
 
 
 def exit_status(run: Run) -> int:
@@ -111,7 +120,7 @@ def write_run(run: Run, folder: str | Path) -> Path:
     Raises:
         HyperverifyError: the folder cannot be made or written.
     """
-    return write_atomically(Path(folder) / FILE_NAME, _layout(_dump(run)))
+    return write_atomically(Path(folder) / FILE_NAME, run_to_json(run))
 
 
 def write_atomically(path: str | Path, text: str) -> Path:
@@ -121,20 +130,58 @@ def write_atomically(path: str | Path, text: str) -> Path:
         HyperverifyError: the folder cannot be made or the file not written.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    write_together({target: text})
+    return target
+
+
+def write_together(texts: Mapping[Path, str], *, claim: bool = False) -> list[Path]:
+    """Write several files that belong together: none gets its name before all are on the disk.
+
+    Args:
+        texts: text (UTF-8) by path, in the order in which the files get their names.
+        claim: the first must not exist. Of several processes that write it, one succeeds.
+
+    Returns:
+        The paths.
+
+    Raises:
+        TakenError: the first does exist, under ``claim``; no file is changed then.
+        HyperverifyError: a folder cannot be made, or a file not written.
+    """
+    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in texts}
+    target = next(iter(texts))
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+        for target, text in texts.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with temporary[target].open("w", encoding="utf-8", newline="\n") as stream:
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        for target in texts:
+            if target.is_dir():
+                raise IsADirectoryError(0, "it is a folder")
+        for number, target in enumerate(texts):
+            if claim and number == 0:
+                _claim(temporary[target], target)
+            else:
+                temporary[target].replace(target)
     except OSError as error:
         raise HyperverifyError(f"{target} cannot be written: {error.strerror or error}") from error
-    return target
+    finally:
+        for path in temporary.values():
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+    return list(texts)
+
+
+def _claim(temporary: Path, target: Path) -> None:
+    """Give a file its name if nothing has that name yet, in one step where the disk has links."""
+    try:
+        os.link(temporary, target)
+    except OSError:  # it exists, or the disk has no hard links
+        if os.path.lexists(target):
+            raise TakenError(f"{target} exists; allowed: a name that is free") from None
+        temporary.replace(target)
 
 
 def read_run(path: str | Path) -> Run:
@@ -146,6 +193,8 @@ def read_run(path: str | Path) -> Run:
             id twice, no checks, a reversed interval). The one-line message names the file, the
             place in it, what was found and what is allowed.
     """
+    if not str(path).strip():
+        raise HyperverifyError("the path of the run is empty; allowed: a run.json or its folder")
     file = Path(path)
     if file.is_dir():
         file = file / FILE_NAME
@@ -187,6 +236,11 @@ def run_from_json(text: str, name: str = FILE_NAME) -> Run:
         return Run.model_validate(record)
     except ValidationError as error:
         raise HyperverifyError(f"{name}: {_first(error, record)}") from None
+
+
+def run_to_json(run: Run) -> str:
+    """The text of ``run.json``."""
+    return _layout(_dump(run))
 
 
 def printable(text: str) -> str:

@@ -21,7 +21,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from hyperverify.store import Check, Environment, Run
+    from hyperverify.store import Check, Run
 
     Show = Callable[[int, int, str, float | None], None]
 
@@ -64,7 +64,8 @@ def progress(label: str) -> Generator[Show]:
         of ``None`` likewise.
     """
     console = Console(stderr=True)
-    if not sys.stderr.isatty() or console.is_dumb_terminal:
+    # Python has no stderr at all where it was started with that closed.
+    if sys.stderr is None or not sys.stderr.isatty() or console.is_dumb_terminal:  # pyright: ignore[reportUnnecessaryComparison]
         yield _say_nothing
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
@@ -221,7 +222,7 @@ def comparison(
     then: Mapping[str, Any],
     now: Mapping[str, Any],
     changed: Sequence[str],
-    environment: Environment,
+    run: Run,
 ) -> None:
     """A replayed check beside the stored one.
 
@@ -230,7 +231,7 @@ def comparison(
         then: the stored check, as JSON would hold it.
         now: the same, recomputed.
         changed: the keys that differ.
-        environment: where the stored run ran, named where something differs.
+        run: the stored run; where it ran is named if something differs.
     """
     console = _stdout()
     table = Table(
@@ -247,11 +248,13 @@ def comparison(
         console.print(Text("The same, digit for digit.", style="green"))
         return
     console.print(Text(f"Different: {', '.join(changed)}.", style="bold red"), soft_wrap=True)
+    there = run.environment
     console.print(
         Text(
             _harmless(
-                f"The stored run was made with torch {environment.torch}, numpy {environment.numpy}, "
-                f"Python {environment.python} on {environment.device_name}; others may draw otherwise."
+                f"The stored run was made with hyperverify {run.hyperverify_version}, "
+                f"torch {there.torch}, numpy {there.numpy}, Python {there.python} on "
+                f"{there.device_name}; others may draw otherwise."
             )
         ),
         soft_wrap=True,

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,25 +104,14 @@ def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
     assert done.stderr.strip() == "LOADED []"
 
 
-def test_a_reader_who_leaves_early_is_no_error() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "hyperverify.cli", "formulas"],
-        env=CLEAN,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait() == 0
-
-
 @pytest.mark.parametrize("command", ["run", "formulas", "replay", "report", "schema"])
 def test_every_command_has_help(command: str) -> None:
     answer = call(command, "--help")
     assert answer.status == 0
     assert f"hyperverify {command}" in answer.out
+    assert "<bool>" not in answer.out
+    assert "......" not in answer.out.replace("{RUN}...", "")
+    assert "RUN..." not in answer.out
     assert not answer.err
 
 
@@ -186,6 +176,53 @@ def test_force_replaces_a_run(stored: Path, measured: Callable[[Run], None]) -> 
     measured(a_run("REFUTED"))
     assert call("run", "--out", str(stored), "--force").status == 1
     assert read_run(stored).verdict == "REFUTED"
+
+
+def test_of_two_runs_into_one_folder_the_later_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hyperverify import runner
+
+    monkeypatch.chdir(tmp_path)
+    first, later = a_run(), a_run("REFUTED")
+
+    def run(settings: object, progress: object = None) -> Run:
+        assert call_of_the_first("run", "--out", "out").status == 0
+        return later
+
+    def call_of_the_first(*arguments: str) -> Answer:
+        monkeypatch.setattr(runner, "run", lambda *_: first)
+        return call(*arguments)
+
+    monkeypatch.setattr(runner, "run", run)
+    answer = call("run", "--out", "out")
+    (elsewhere,) = Path("reports").iterdir()
+    assert answer.status == 2
+    assert answer.err == (
+        "hyperverify: --out is 'out'; allowed: a folder without a run.json, or --force to replace it "
+        f"(another run came first; this one is in {elsewhere})\n"
+    )
+    assert read_run("out") == first
+    assert read_run(elsewhere) == later
+    for folder in (Path("out"), elsewhere):
+        assert {path.name for path in folder.iterdir()} == FILES
+
+
+def test_results_are_replaced_together_or_not_at_all(
+    stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hyperverify import runner
+
+    def run(settings: object, progress: object = None) -> Run:
+        (stored / "junit.xml").mkdir()  # while the run measures
+        return a_run("REFUTED")
+
+    monkeypatch.setattr(runner, "run", run)
+    answer = call("run", "--out", str(stored), "--force")
+    assert answer.status == 2
+    assert "junit.xml cannot be written: it is a folder" in answer.err
+    assert read_run(stored) == a_run()
+    assert sorted(path.name for path in stored.iterdir()) == ["junit.xml", "run.json"]
 
 
 @pytest.fixture
@@ -289,6 +326,12 @@ def test_formulas_lists_every_rule_on_a_line_of_its_own() -> None:
         ("A1.H --variant hyperfan-out --di 5 --dj 3 --dk 2 --var-e 1", "1/10 = 0.1"),
         ("A2.in.G --di 4 --dj 6 --dl 5 --var-e 1 --k 2 --r 9", "1/270"),
         ("A1.grad --weight-gradients 1,2 --features 1/2,3", "13/2 = 6.5"),
+        ("M1 --dk 3", "1/3"),
+        ("M1 --variant fan-in --dk 3", "1/3"),
+        ("M1 --variant fan-out --nw 7 --relu", "2/7"),
+        ("A1.H --variant hyperfan-in --dj 3 --dk 4 --var-e 1", "1/12"),
+        ("M1 --variant harmonic --dk 3", "needs --nw"),
+        ("A1.H --variant hyperfan-out --dj 3 --dk 4 --var-e 1", "needs --di"),
     ],
 )
 def test_formulas_gives_the_value_worked_out_by_hand(arguments: str, value: str) -> None:
@@ -326,6 +369,8 @@ def test_replay_compares_digit_for_digit(
     assert answer.status == (1 if change else 0)
     assert ("Different: measured." if change else "The same, digit for digit.") in answer.out
     assert repr(check.measured) in answer.out
+    version = f"made with hyperverify {hyperverify.__version__}, torch "
+    assert (version in answer.out) == bool(change)
     assert contents(stored) == before
 
 
@@ -402,17 +447,27 @@ OPTIONS = {
     "formulas_no_bias": ("formulas T1.in.G --no-bias --dl 3 --var-e 1", "--bias is False; allowed: True"),
     "formulas_chunk": (
         "formulas A2.in.G --di 4 --dj 6 --dl 5 --var-e 1 --k 5",
-        "--k is '5'; allowed: a divisor of d_i = 4 or of d_j = 6",
+        "--k is '5'; allowed: a divisor of --di = 4 or of --dj = 6",
     ),
-    "formulas_foreign": ("formulas M2 --sigma2 1 --dj 3", "M2 has no argument 'd_j'"),
+    "formulas_half_chunk": ("formulas A2.in.G --dj 6 --dl 5 --var-e 1 --k 5", "--k is '5'", "--di and --dj"),
+    "formulas_foreign": ("formulas M2 --sigma2 1 --dj 3", "M2 has no --dj; allowed: --sigma2"),
+    "formulas_entry": ("formulas A1.grad --weight-gradients 1,-2", "--weight-gradients is '1,-2'; allowed: "),
+    "formulas_tiny": ("formulas T1.in.H --dj 3 --dk 4 --var-e 1e-400", "T1.in.H leaves the range"),
+    "formulas_vast": ("formulas T1.in.H --dj 3 --dk 4 --var-e 1e400", "T1.in.H leaves the range"),
+    "formulas_vast_list": ("formulas A1.grad --weight-gradients 1e400 --features 1", "A1.grad leaves"),
     "formulas_variant": ("formulas M1 --variant fan --dk 3", "--variant is 'fan'; allowed: ", "fan-in"),
-    "formulas_lengths": ("formulas A1.grad --weight-gradients 1,2 --features 1", "--features is '1'"),
+    "formulas_lengths": ("formulas A1.grad --weight-gradients 1,2 --features 1", "--features is '1'", "--weight-gradients"),
     "formulas_orthogonal": ("formulas orthogonal --dk 9 --nw 4", "--nw is '4'; allowed: an integer"),
     "replay_no_arguments": ("replay", "missing argument 'RUN'", "'hyperverify replay --help'"),
     "replay_no_check": ("replay stored", "missing argument 'CHECK_ID'"),
     "replay_no_run": ("replay nowhere x", "nowhere does not exist; allowed: a run.json"),
     "replay_no_such_check": ("replay stored no/such/check", "check id is 'no/such/check'; allowed: "),
-    "report_nothing": ("report", "missing argument 'RUN...'"),
+    "report_nothing": ("report", "missing argument 'RUN'"),
+    "report_empty": ("report ''", "the path of the run is empty; allowed: a run.json"),
+    "replay_empty": ("replay '' x", "the path of the run is empty; allowed: a run.json"),
+    "report_twice": ("report stored stored/run.json", "RUN is 'stored/run.json'; allowed: one run a folder"),
+    "report_over_its_record": ("report stored --out stored/run.json", "--out is 'stored/run.json'; allowed: "),
+    "report_over_a_record": ("report stored --out empty/run.json", "--out is 'empty/run.json'; allowed: "),
     "report_no_run": ("report empty", "run.json does not exist; allowed: "),
     "report_two_to_one": ("report stored stored --out x.html", "--out is 'x.html'; allowed: nothing"),
     "report_to_folder": ("report stored --out empty", "--out is 'empty'; allowed: the name of a file"),
@@ -462,10 +517,33 @@ def test_malformed_calls(desk: Path, name: str) -> None:
     if name == "out_unwritable" and not Path("/proc").is_dir():
         pytest.skip("needs a folder that not even root can write: /proc")
     line, *parts = OPTIONS[name]
-    message = refused(desk, *line.split())
+    message = refused(desk, *shlex.split(line))
     for part in parts:
         assert part in message
     assert "Traceback" not in message
+
+
+def test_a_report_does_not_replace_a_record_under_its_own_name(desk: Path) -> None:
+    Path("stored/run.json").rename("stored/report.html")
+    assert "RUN is 'stored/report.html'; allowed: " in refused(desk, "report", "stored/report.html")
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_folder_with_the_name_of_a_result_is_refused_before_the_run(
+    desk: Path, name: str, force: list[str]
+) -> None:
+    Path("empty", name).mkdir()
+    message = refused(desk, "run", "--out", "empty", *force)
+    assert message == f"--out is 'empty'; allowed: a folder in which {name} is no folder"
+
+
+def test_links_that_lead_nowhere_are_refused_before_the_run(desk: Path) -> None:
+    Path("empty/run.json").symlink_to("gone")
+    assert "a folder without a run.json" in refused(desk, "run", "--out", "empty")
+    Path("link").symlink_to("gone")
+    assert "it is a link that leads nowhere" in refused(desk, "run", "--out", "link")
+    assert "link is a link that leads nowhere" in refused(desk, "run", "--out", "link/deeper")
 
 
 def test_cuda_without_a_device_is_refused(desk: Path) -> None:

@@ -446,7 +446,7 @@ BAD: list[tuple[str, dict[str, object], str]] = [
     (
         "A2.in.G",
         {"d_j": 6, "d_l": 7, "var_e": 1, "K": 3},
-        "K is given without both fans; allowed: d_i and d_j together with K",
+        "K is 3; allowed: an integer that is given together with d_i and d_j",
     ),
     ("A1.H", {**LAYER, "variant": "in"}, "variant is 'in'; allowed: hyperfan-in, hyperfan-out"),
     (

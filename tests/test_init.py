@@ -465,7 +465,7 @@ def test_cuda() -> None:
 
 
 def test_generator_of_another_device_is_refused() -> None:
-    class Elsewhere:
+    class Elsewhere(torch.Generator):
         device = torch.device("cuda", 0)
 
     with pytest.raises(BadArgument, match=r"generator\.device is 'cuda:0'.*cpu"):
@@ -515,3 +515,45 @@ def test_init_hypernet_refuses() -> None:
     model.extra = nn.Linear(1, 1)
     with pytest.raises(BadArgument, match=r"parameters extra\.bias, extra\.weight"):
         init_hypernet_(model)
+
+
+# --- What no tensor can hold, and what is no generator -----------------------------------------------
+
+FILLS: dict[str, Callable[..., Tensor]] = {
+    "in": lambda H, **more: init.hyperfan_in_uniform_(H, (4, 3), **more),
+    "in, normal": lambda H, **more: init.hyperfan_in_normal_(H, (4, 3), **more),
+    "out": lambda H, **more: init.hyperfan_out_uniform_(H, (4, 3), **more),
+    "mean": lambda H, **more: init.hyperfan_mean_uniform_(H, (4, 3), **more),
+    "in, biases": init.hyperfan_in_bias_uniform_,
+    "out, biases": lambda H, **more: init.hyperfan_out_bias_uniform_(H, (12, 3), **more),
+    "chunks": lambda H, **more: init.chunk_input_uniform_(H, (4, 3), **more),
+}
+
+
+@pytest.mark.parametrize("name", FILLS)
+def test_an_embedding_too_small_for_the_dtype_is_named(name: str) -> None:
+    H = torch.zeros(12, 5)
+    with pytest.raises(BadArgument, match=r"^var_e is 1e-90; allowed: a larger one, .*float32"):
+        FILLS[name](H, var_e=1e-90)
+    assert not H.any()
+    assert FILLS[name](H.double(), var_e=1e-90).isfinite().all()
+
+
+def test_a_variance_too_large_for_the_dtype_is_named() -> None:
+    half = torch.zeros(1000, dtype=torch.float16)
+    with pytest.raises(BadArgument, match=r"^variance is 100000000.0; allowed: at most 1\.68e\+07"):
+        variance_(half, 1e8, "normal")
+    assert variance_(half, 1.6e7, "normal", seeded()).isfinite().all()
+
+
+@pytest.mark.parametrize("name", FILLS)
+def test_what_is_no_generator_is_refused(name: str) -> None:
+    with pytest.raises(BadArgument, match=r"^generator is 3; allowed: a torch\.Generator or None$"):
+        FILLS[name](torch.empty(12, 5), generator=3)
+
+
+def test_a_hypernet_refuses_what_is_no_generator() -> None:
+    with pytest.raises(BadArgument, match=r"^generator is 3; allowed: "):
+        Hypernet(linear_spec(), generator=3)  # type: ignore[arg-type]
+    with pytest.raises(BadArgument, match=r"^generator is 3; allowed: "):
+        init_hypernet_(Hypernet(linear_spec()), generator=3)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
 
-from synthetic import hostile_run, synthetic_run
+from synthetic import hostile_run, make_run, synthetic_checks, synthetic_run
 
 from hyperverify.junit import to_junit, write_junit
 from hyperverify.store import Run
@@ -25,9 +25,26 @@ def test_every_check_is_a_case_and_all_that_is_not_verified_a_failure() -> None:
         assert (failure is None) == (check.verdict == "VERIFIED"), check.id
         if failure is not None:
             assert failure.get("type") == check.verdict
-            assert failure.get("message") == check.reason
+            rules = ", ".join(check.rules)
+            assert failure.get("message") == f"{rules}: {check.reason}"
+            assert f"rules     {rules}\n" in (failure.text or "")
+            assert f"oracle    {check.witnesses.oracle!r}\n" in (failure.text or "")
             assert repr(check.predicted) in (failure.text or "")
             assert repr(check.measured) in (failure.text or "")
+
+
+def test_a_failed_part_is_named() -> None:
+    deep = next(c for c in synthetic_checks() if c.quantity == "depth" and c.verdict == "VERIFIED")
+    parts = tuple(
+        part.model_copy(update={"verdict": "REFUTED", "measured": 2.5}) if n == 2 else part
+        for n, part in enumerate(deep.parts)
+    )
+    failed = deep.model_copy(update={"verdict": "REFUTED", "parts": parts, "reason": "r"})
+    (case,) = cases(make_run([failed]))
+    text = case.findtext("failure") or ""
+    assert text.count("\npart ") == 1
+    assert f"part      layer {parts[2].layer + 1}: REFUTED, gain predicted " in text
+    assert "measured 2.5" in text
 
 
 def test_the_totals_add_up() -> None:

@@ -484,6 +484,23 @@ def test_forward_refuses_a_batch_without_samples_axis() -> None:
     assert model(torch.zeros(0, 3)).shape == (0, 4)
 
 
+def test_forward_refuses_inputs_of_another_dtype() -> None:
+    model = Hypernet(SPECS["M4"], generator=seeded())
+    for dtype in (torch.float64, torch.int64):
+        allowed = r"allowed: torch\.float32, as the parameters have$"
+        with pytest.raises(BadArgument, match=rf"^x\.dtype is torch\.\w+; {allowed}"):
+            model(torch.zeros(2, 3, dtype=dtype))
+    with pytest.raises(BadArgument, match=r"^x is \[0\.0\]; allowed: a torch\.Tensor$"):
+        model([0.0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # casts by itself
+        assert model(torch.zeros(2, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_a_hypernet_of_no_spec_is_refused() -> None:
+    with pytest.raises(BadArgument, match=r"^spec is None; allowed: a HypernetSpec$"):
+        Hypernet(None)  # type: ignore[arg-type]
+
+
 def test_it_trains_as_any_module() -> None:
     """A few steps of SGD on a linear target lower the loss: the parameters are the hypernet's."""
     spec = HypernetSpec(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -92,6 +96,7 @@ def test_the_environment_holds_allow_listed_variables_only(
     result = run(replace(SMALL, rules=("M3",)))
     assert "swordfish" not in result.model_dump_json()
     assert result.environment.variables["OMP_NUM_THREADS"] == "1"
+    assert result.environment.cpu_capability == torch.backends.cpu.get_cpu_capability()
 
 
 def test_a_check_does_not_depend_on_its_neighbours() -> None:
@@ -218,6 +223,15 @@ def test_cuda_verifies() -> None:
         ({"tolerance": 0}, "tolerance is 0; allowed: a number from 0.002 to 0.5"),
         ({"tolerance": math.nan}, "tolerance is nan; allowed: a number from"),
         ({"tolerance": True}, "tolerance is True; allowed"),
+        ({"tolerance": 10**400}, "tolerance is 1000"),
+        ({"rules": None}, "rules is None; allowed: a tuple of rules' ids"),
+        ({"rules": 5}, "rules is 5; allowed: a tuple of rules' ids"),
+        ({"rules": "M3"}, "rules is 'M3'; allowed: a tuple of rules' ids"),
+        ({"rules": (1,)}, "rules[0] is 1; allowed: one of T1.in.H"),
+        ({"suite": None}, "suite is None; allowed: one of quick"),
+        ({"suite": []}, "suite is []; allowed: one of quick"),
+        ({"dtype": []}, "dtype is []; allowed: one of float64"),
+        ({"seed": 10**5000}, "seed is an enormous int; allowed: an integer from 0"),
         ({"alpha": 0.5}, "alpha is 0.5; allowed: a number from 1e-15 to 0.1"),
         ({"beta": math.inf}, "beta is inf; allowed"),
         ({"seed": -1}, "seed is -1; allowed: an integer from 0"),
@@ -246,6 +260,87 @@ def test_one_spec_is_verified_from_python() -> None:
     assert [check.quantity for check in checks] == ["weights", "biases"] * 2
     assert all(check.verdict == "VERIFIED" for check in checks)
     assert checks[0].alpha == pytest.approx(1e-6 / 4)
+
+
+@pytest.mark.parametrize("quantities", [None, 5, "weights"])
+def test_quantities_that_are_no_tuple_are_refused(quantities: object) -> None:
+    with pytest.raises(BadArgument, match=r"^quantities is .*; allowed: a tuple of .* weights"):
+        verify(linear("hyperfan-in", "none", False, "normal"), quantities=quantities)  # type: ignore[arg-type]
+
+
+def test_what_is_no_spec_and_what_are_no_settings_is_refused() -> None:
+    with pytest.raises(BadArgument, match=r"^spec is 'x'; allowed: a HypernetSpec$"):
+        verify("x")  # type: ignore[arg-type]
+    with pytest.raises(BadArgument, match=r"^settings is None; allowed: a RunSettings$"):
+        run(None)  # type: ignore[arg-type]
+
+
+def test_a_list_of_rules_will_do() -> None:
+    assert RunSettings(rules=["M3"]).rules == ("M3",)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(3, 3), (64, 8)])
+def test_workers_are_the_cores_that_may_be_used(
+    monkeypatch: pytest.MonkeyPatch, cores: int, workers: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert RunSettings(device="cpu").worker_count() == workers
+    assert RunSettings(device="cpu", workers=12).worker_count() == 12
+
+
+GUARDED = """
+import time
+from hyperverify import RunSettings, run
+
+def stop(step):
+    if step.done:
+        print("measuring", flush=True)
+        time.sleep(600)
+
+if __name__ == "__main__":
+    run(RunSettings(suite="quick", rules=("M3",), tolerance=0.1, device="cpu", workers=2), stop)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(GUARDED)
+    with subprocess.Popen(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "measuring\n"
+            process.send_signal(signal.SIGTERM)
+            # The workers hold the parent's stdout: it ends when the last of them has ended.
+            process.communicate(timeout=60)
+            assert process.returncode == -signal.SIGTERM
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
+    script = GUARDED.replace('if __name__ == "__main__":', "if True:")
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert 'under `if __name__ == "__main__":`, or workers=1' in last
+
+
+def test_replay_refuses_a_run_of_another_version(small: Run) -> None:
+    other = small.model_copy(update={"hyperverify_version": "0.0.9"})
+    with pytest.raises(HyperverifyError, match=r"^hyperverify_version is '0\.0\.9'; allowed: "):
+        replay(other, small.checks[0].id)
 
 
 def test_a_quantity_that_the_spec_lacks_is_refused() -> None:

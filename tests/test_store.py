@@ -50,6 +50,7 @@ def test_numbers_that_json_cannot_say(small: Run, tmp_path: Path) -> None:
         small.checks[0],
         verdict="REFUTED",
         measured=math.nan,
+        witnesses={**small.checks[0].witnesses.model_dump(), "measurement": math.nan},
         interval=(-math.inf, math.inf),
         spec={"scale": math.inf, "deep": [{"x": math.nan}]},
     )
@@ -73,6 +74,7 @@ def test_numbers_of_other_libraries_and_enumerations_are_taken(small: Run) -> No
         df=np.int64(7),
         predicted=Fraction(1, 2),
         measured=np.float32(0.5),
+        witnesses={**small.checks[0].witnesses.model_dump(), "measurement": 0.5},
         interval=[np.float64(0.25), 1],
     )
     assert (check.verdict, check.df, check.predicted, check.measured) == ("VERIFIED", 7, 0.5, 0.5)
@@ -110,6 +112,17 @@ ALTERED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
         "0.5",
         'is \'0.5\'; allowed: a number, or one of "NaN", "Infinity", "-Infinity"',
     ),
+    "an enormous number": (
+        ("checks", 1, "predicted"),
+        10**400,
+        "allowed: a number within the range of a float",
+    ),
+    "an enormous number in the trail": (
+        ("checks", 1, "trail", 0, 1),
+        10**400,
+        "allowed: a number within the range of a float",
+    ),
+    "enormous df": (("checks", 1, "df"), 10**400, "an integer of at least 0 and below 2^63"),
     "bool for a number": (("checks", 1, "measured"), True, "measured of check "),
     "negative df": (("checks", 1, "df"), -1, "is -1; allowed: an integer of at least 0"),
     "fractional df": (("checks", 1, "df"), 1.5, "is 1.5; allowed: an integer"),
@@ -129,6 +142,16 @@ ALTERED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
         ("checks", 1, "measured"),
         "NaN",
         "the verdict is VERIFIED but measured is nan; allowed: a finite number",
+    ),
+    "measured outside its interval": (
+        ("checks", 1, "measured"),
+        0.5,
+        "the verdict is VERIFIED but measured, 0.5, is outside the interval [0.0",
+    ),
+    "another measurement": (
+        ("checks", 1, "witnesses", "measurement"),
+        0.5,
+        "but witnesses.measurement is 0.5; allowed: the same number",
     ),
     "id twice": (
         ("checks", 1, "id"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import re
 from functools import cache
 from importlib.resources import files
@@ -40,12 +41,16 @@ def render(run: Run, *, run_path: str = FILE_NAME) -> str:
     Returns:
         The page. The same run gives the same text, byte for byte.
     """
-    style, script = _resource("report.css"), _resource("report.js")
+    band, left, right = figures.usual_axis(run.tolerance)
+    # The ends of the axis that most strips share are written once, here.
+    ends = f'.u::before {{ content: "{left}"; }} .u::after {{ content: "{right}"; }}'
+    style, script = f"{_resource('report.css')}{ends}\n", _resource("report.js")
     return _template().render(
         run=run,
         view=view(run, run_path),
         run_path=run_path,
         plots=figures.depth_plots(run.checks),
+        band=band,
         style=Markup(style),  # noqa: S704 - a file of this package
         script=Markup(script),  # noqa: S704 - the same
         policy="; ".join(
@@ -85,11 +90,13 @@ def _template() -> Template:
         percent=words.percent,
         short=words.short,
         deviation=words.deviation,
-        setting=words.setting,
         relu=words.relu,
         mathml=mathml,
         chance=words.chance,
-        direction=figures.direction,
+        prose=words.prose,
+        finding=words.finding,
+        disagree=words.disagree,
+        raw=_raw,
         strip=figures.strip,
         funnel=figures.funnel,
     )
@@ -97,9 +104,12 @@ def _template() -> Template:
     names.update(
         headline=words.headline,
         guarantee=words.guarantee,
+        intervals=words.intervals,
+        pooled=words.pooled,
         plural=words.plural,
         quantities=words.QUANTITIES,
-        laws=words.LAWS,
+        check_laws=words.LAWS,
+        rule_names=words.RULE_NAMES,
     )
     text = re.sub(r"\n\s+", "\n", _resource("template.html.j2"))  # indentation is for its editors
     return environment.from_string(text)
@@ -110,6 +120,11 @@ def _printable(value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, Markup):
         return printable(value)
     return value
+
+
+def _raw(text: str) -> Markup:
+    """Text between tags, where a quotation mark need not be escaped: JSON is full of them."""
+    return Markup(html.escape(printable(text), quote=False))  # noqa: S704 - escaped here
 
 
 @cache

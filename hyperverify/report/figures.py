@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from hyperverify.report import words
+from hyperverify.report import places, words
 from hyperverify.store import Check, printable
 
 MAX_PLOTS: Final = 8
@@ -28,42 +28,72 @@ CLASSICAL: Final = "classical"
 HYPERFAN: Final = "hyperfan"
 
 
+# The half-width of the usual strip in half-widths of the tolerance band. The interval of a check that
+# stops at its verdict is within twice the band; what reaches further gets an axis of its own.
+USUAL: Final = 2.5
+
+
 @dataclass(frozen=True)
 class Strip:
     """Where the parts of one check's drawing stand, in units of a strip 0 to 1000 wide.
 
-    ``None`` is a part that cannot be drawn (a measurement that is not finite).
+    ``None`` is a part that cannot be drawn (a measurement that is not finite), or one that is not
+    needed: ``formula`` stands only where it is another value than the prediction. ``usual`` strips
+    share one axis, that of the run's tolerance.
     """
 
+    usual: bool
     band: tuple[int, int]
     interval: tuple[int, int] | None
     measured: int | None
+    formula: int | None
     left: str
     right: str
     words: str
 
 
-def strip(check: Check) -> Strip:
-    """The drawing of a check's prediction, tolerance band, interval and measurement, to scale."""
+def strip(check: Check, tolerance: float | None = None) -> Strip:
+    """The drawing of a check's prediction, tolerance band, interval and measurement, to scale.
+
+    Args:
+        check: the check.
+        tolerance: the run's, where the strip may share the usual axis; None: an axis of its own.
+    """
     half_band = math.log1p(check.tolerance)
     low, high = (words.log_ratio(check, end) for end in check.interval)
     measured = words.log_ratio(check, check.measured)
-    reach = max([abs(v) for v in (low, high, measured) if math.isfinite(v)], default=0.0)
-    half = 1.12 * max(reach, 1.5 * half_band)
+    formula = math.nan
+    if words.disagree(check) and check.witnesses.formula is not None:
+        formula = words.log_ratio(check, check.witnesses.formula)
+    ends = [abs(v) for v in (low, high, measured, formula) if math.isfinite(v)]
+    reach = max(ends, default=0.0)
+    usual = check.tolerance == tolerance and bool(ends) and reach <= 0.98 * USUAL * half_band
+    half = USUAL * half_band if usual else 1.12 * max(reach, 1.5 * half_band)
 
     def place(value: float) -> int:
         return round(500 + 500 * max(-1.0, min(1.0, value / half)))
 
     interval = None if math.isnan(low) or math.isnan(high) else (place(low), place(high))
     return Strip(
+        usual=usual,
         band=(place(-half_band), place(half_band)),
         interval=interval,
         measured=None if math.isnan(measured) else place(measured),
+        formula=None if math.isnan(formula) else place(formula),
         left=words.offset(-half, 3),
         right=words.offset(half, 3),
-        words=f"Measured against predicted: {words.deviation(check)}, interval "
-        f"{words.offset(low)} to {words.offset(high)}, tolerance ±{words.percent(check.tolerance)}.",
+        words=f"Measured {words.deviation(check)}, interval {words.offset(low)} to "
+        f"{words.offset(high)}"
+        + ("" if usual else f", tolerance ±{words.percent(check.tolerance)}")
+        + ("" if math.isnan(formula) else f", formula {words.offset(formula)}"),
     )
+
+
+def usual_axis(tolerance: float) -> tuple[tuple[int, int], str, str]:
+    """The axis that strips share: where the band stands, and the words at its ends."""
+    half = USUAL * math.log1p(tolerance)
+    band = round(500 - 500 / USUAL), round(500 + 500 / USUAL)
+    return band, words.offset(-half, 3), words.offset(half, 3)
 
 
 @dataclass(frozen=True)
@@ -133,7 +163,7 @@ def depth_plots(checks: Iterable[Check]) -> tuple[Plot, ...]:
             continue
         family = HYPERFAN if check.method.startswith("hyperfan") else CLASSICAL
         kind, relu = (str(check.tags.get(tag, "")) for tag in ("kind", "relu"))
-        families = settings.setdefault((direction(check), kind, relu), {})
+        families = settings.setdefault((places.direction(check), kind, relu), {})
         label = f"{check.method}{', biases' if check.tags.get('bias') is True else ''}"
         families.setdefault(family, {}).setdefault(label, check)
     fullest = sorted(settings, key=lambda key: -sum(map(len, settings[key].values())))
@@ -150,30 +180,29 @@ def depth_plots(checks: Iterable[Check]) -> tuple[Plot, ...]:
     )
 
 
-def direction(check: Check) -> str:
-    """``backward`` for a depth check that passes its layers from the last to the first."""
-    return "backward" if check.parts[0].layer > check.parts[-1].layer else "forward"
-
-
 # Six hues told apart with every common colour blindness, each with its own dash and marker; the
 # sentinels become the page's colour variables.
 _SERIES: Final = ("#0a0001", "#0a0002", "#0a0003", "#0a0004", "#0a0005", "#0a0006")
 _INK, _GRID = "#0b0001", "#0b0002"
 _DASHES: Final = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P")
+_CAP: Final = 0.05  # half the width of an interval's caps, in layers
 
 
 def _depth_plot(number: int, key: tuple[str, str, str, str], series: dict[str, Check]) -> Plot:
     # Imported here, for it takes a second; as Any, for its stubs type the settings by name.
     matplotlib: Any = import_module("matplotlib")
     figures: Any = import_module("matplotlib.figure")
+    lines: Any = import_module("matplotlib.lines")
     family, way, kind, relu = key
     title = ", ".join(word for word in (family, way, kind, words.relu(relu)) if word)
     settings: dict[str, Any] = {
         "svg.hashsalt": "hyperverify",
         "svg.fonttype": "none",
         "font.family": "sans-serif",
-        "font.size": 10,
+        "font.size": 11,
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
         "text.color": _INK,
         "axes.edgecolor": _GRID,
         "axes.labelcolor": _INK,
@@ -184,8 +213,9 @@ def _depth_plot(number: int, key: tuple[str, str, str, str], series: dict[str, C
         "axes.unicode_minus": True,
     }
     sentences: list[str] = []
+    handles: list[Any] = []
     with matplotlib.rc_context(settings):
-        figure: Any = figures.Figure(figsize=(5.4, 3.7), layout="constrained")
+        figure: Any = figures.Figure(figsize=(4.6, 3.7), layout="constrained")
         figure.patch.set_visible(False)
         axes: Any = figure.add_subplot()
         axes.patch.set_visible(False)
@@ -194,26 +224,35 @@ def _depth_plot(number: int, key: tuple[str, str, str, str], series: dict[str, C
         axes.set_axisbelow(True)
         deepest = 1
         for index, (label, check) in enumerate(series.items()):
-            predicted, low, high = cumulated(check)
-            layers = list(range(len(predicted)))
-            deepest = max(deepest, layers[-1])
+            predicted, measured, low, high = cumulated(check)
+            deepest = max(deepest, len(predicted) - 1)
             colour = _SERIES[index]
+            # A line is moved aside together with its points: on a steep line either move alone
+            # would tear them apart.
             shift = 0.07 * (index - (len(series) - 1) / 2)
+            layers = [layer + shift for layer in range(len(predicted))]
             shown = printable(label)
             shown = shown if len(shown) <= 32 else shown[:31] + "…"
-            axes.plot(layers, predicted, color=colour, linestyle=_DASHES[index], linewidth=1.3)
-            axes.errorbar(
-                [layer + shift for layer in layers[1:]],
-                [(a + b) / 2 for a, b in zip(low[1:], high[1:], strict=True)],
-                yerr=[(b - a) / 2 for a, b in zip(low[1:], high[1:], strict=True)],
-                fmt=_MARKERS[index],
-                markersize=4,
-                capsize=3,
-                color=colour,
-                label=shown.lstrip("_") or "unnamed",
-                linewidth=1.2,
+            dash, marker = _DASHES[index], _MARKERS[index]
+            axes.plot(layers, predicted, color=colour, linestyle=dash, linewidth=1.3)
+            axes.plot(*_bars(layers[1:], low[1:], high[1:]), color=colour, linewidth=1.2)
+            axes.plot(layers[1:], measured[1:], marker, color=colour, markersize=4)
+            handles.append(
+                lines.Line2D(
+                    [],
+                    [],
+                    color=colour,
+                    linestyle=dash,
+                    marker=marker,
+                    markersize=4,
+                    linewidth=1.3,
+                    label=shown.lstrip("_") or "unnamed",
+                )
             )
-            sentences.append(f"{label}: predicted {words.number(predicted[-1])} at the last layer")
+            sentences.append(
+                f"{label}: predicted {words.number(predicted[-1])}, measured "
+                f"{words.number(measured[-1])} at the last layer"
+            )
         axes.set_xlim(-0.35, deepest + 0.35)
         axes.set_xticks(range(0, deepest + 1, max(1, deepest // 10)))
         axes.set_xlabel("layers passed")
@@ -223,14 +262,21 @@ def _depth_plot(number: int, key: tuple[str, str, str, str], series: dict[str, C
         if high_y - low_y < 2:  # flat lines should look flat
             middle = (high_y + low_y) / 2
             axes.set_ylim(middle - 1, middle + 1)
-        figure.legend(frameon=False, fontsize=9, loc="outside upper left", ncols=3)
+        figure.legend(
+            handles=handles,
+            frameon=False,
+            fontsize=10,
+            loc="outside upper left",
+            ncols=2,
+            columnspacing=1.2,
+        )
         buffer = io.StringIO()
         with warnings.catch_warnings():  # a glyph that its font lacks: the browser has another
             warnings.filterwarnings("ignore", message="Glyph ")
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     description = (
         "Natural log of the second moment against the number of layers passed; lines are "
-        "predicted, bars are measured confidence intervals. " + "; ".join(sentences) + "."
+        "predicted, points measured, bars confidence intervals. " + "; ".join(sentences) + "."
     )
     return Plot(
         title=title,
@@ -240,25 +286,45 @@ def _depth_plot(number: int, key: tuple[str, str, str, str], series: dict[str, C
     )
 
 
-def cumulated(check: Check) -> tuple[list[float], list[float], list[float]]:
-    """The predicted log second moment after each layer, from 0 at the start, and its bounds.
+def _bars(
+    layers: list[float], low: list[float], high: list[float]
+) -> tuple[list[float], list[float]]:
+    """All intervals of a method with their caps as one broken line: it makes one path, not dozens."""
+    xs: list[float] = []
+    ys: list[float] = []
+    for layer, start, stop in zip(layers, low, high, strict=True):
+        left, right = layer - _CAP, layer + _CAP
+        xs += [layer, layer, math.nan, left, right, math.nan, left, right, math.nan]
+        ys += [start, stop, math.nan, start, start, math.nan, stop, stop, math.nan]
+    return xs, ys
+
+
+def cumulated(check: Check) -> tuple[list[float], list[float], list[float], list[float]]:
+    """The log second moment after each layer, from 0: predicted, measured, and its bounds.
 
     The parts stand in the order in which the layers are passed: backward, the last comes first.
     Bounds add up because a product's logarithm lies between the sums of its factors' bounds; a
-    layer whose bound is not finite ends the lists.
+    layer whose gain or bound is not finite ends the lists.
     """
-    predicted, low, high = [0.0], [0.0], [0.0]
+    sums: list[list[float]] = [[0.0], [0.0], [0.0], [0.0]]
     for part in check.parts:
-        ends = (part.predicted, *part.interval)
-        if not all(0 < end < math.inf for end in ends):
+        gains = (part.predicted, part.measured, *part.interval)
+        if not all(0 < gain < math.inf for gain in gains):
             break
-        predicted.append(predicted[-1] + math.log(ends[0]))
-        low.append(low[-1] + math.log(ends[1]))
-        high.append(high[-1] + math.log(ends[2]))
-    return predicted, low, high
+        for column, gain in zip(sums, gains, strict=True):
+            column.append(column[-1] + math.log(gain))
+    predicted, measured, low, high = sums
+    return predicted, measured, low, high
 
 
 _STYLE_ATTRIBUTE: Final = re.compile(r' style="([^"]*)"')
+_BARE_GROUP: Final = re.compile(r"<g>((?:(?!</?g[ >]).)*)</g>", re.DOTALL)
+_NESTING: Final = 8
+_IDLE_ATTRIBUTES: Final = re.compile(
+    r' clip-path="[^"]*"| stroke-linecap="square"| stroke-linejoin="miter"'
+    r'| stroke-dashoffset="0"| fill="none"'
+)
+_SPARE: Final = re.compile(r"(?<=[A-Zz]) | (?=[A-Zz\"])|(?<=\d)\.0(?= |[A-Z]|\")")
 _ALLOWED_STYLE: Final = re.compile(r"[a-z-]+")
 
 
@@ -283,10 +349,18 @@ def themed(svg: str, prefix: str) -> Markup:
     svg = re.sub(r"(\d+\.\d)\d+(?=[\s\",)])", r"\1", svg)  # a tenth of a point is enough
     svg = re.sub(r"\s*\n\s*", " ", svg)
     svg = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", svg)
+    svg = re.sub(r"<clipPath.*?</clipPath>", "", svg)  # nothing is drawn beyond the axes
+    svg = _IDLE_ATTRIBUTES.sub("", svg)
     used = set(re.findall(r"#([^\")]+)", svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: m.group(0) if m.group(1) in used else "", svg)
+    for _ in range(_NESTING):
+        svg = _BARE_GROUP.sub(r"\1", svg)
+    svg = svg.replace("<defs></defs>", "").replace("<g/>", "")
+    svg = re.sub(r' d="[^"]*"', lambda m: _SPARE.sub("", m.group(0)), svg)
     svg = re.sub(
-        r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg
+        r'<svg [^>]*?viewBox="([^"]+)"[^>]*>',
+        r'<svg viewBox="\1" fill="none" aria-hidden="true">',
+        svg,
     )
     for index, colour in enumerate(_SERIES, start=1):
         svg = svg.replace(colour, f"var(--s{index})")

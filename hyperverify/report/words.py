@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Final
 
-from hyperverify.store import Check, Run
+from hyperverify.store import Check, Part, Run
 
 _SUPERSCRIPT: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -42,6 +43,8 @@ QUANTITIES: Final = {
     "embedding": "embedding, E[e²]",
     "trunk": "hypernet features, E[h²]",
     "weights": "generated weights, E[W²]",
+    "row sums": "row sums of the weights",
+    "column sums": "column sums of the weights",
     "biases": "generated biases, E[b²]",
     "forward": "forward activations",
     "active": "share of active units",
@@ -55,9 +58,11 @@ QUANTITIES: Final = {
 }
 LAWS: Final = {
     "exact": "exact",
-    "conservative": "conservative, for uniform draws",
+    "conservative": "conservative",
     "calibrated": "calibrated by simulation, not proven",
 }
+CALIBRATED: Final = "calibrated"
+_CATALOGUES: Final = {"grid": "", "paper": "paper’s shapes"}
 _RELU: Final = {"none": "no ReLU", "all": "ReLU", "mixed": "ReLU mixed"}
 
 
@@ -164,6 +169,7 @@ def setting(tags: dict[str, str | bool]) -> str:
         bias(tags),
         f"{tags['output']} output layer" if "output" in tags else "",
         str(tags.get("distribution", "")),
+        _CATALOGUES.get(str(tags.get("group", "")), str(tags.get("group", ""))),
     ]
     return ", ".join(word for word in words if word) or "any setting"
 
@@ -181,39 +187,148 @@ def bias(tags: dict[str, str | bool]) -> str:
     return "biases" if value else "no biases"
 
 
+def prose(text: str) -> str:
+    """A sentence of the record with its squares as they are written by hand."""
+    return text.replace("^2", "²")
+
+
+# --- What a failure is. ------------------------------------------------------------------------------
+
+
+def disagree(check: Check) -> bool:
+    """Whether the formula and the oracle give two predictions, whatever was measured."""
+    formula, oracle = check.witnesses.formula, check.witnesses.oracle
+    return (
+        check.verdict == "REFUTED"
+        and formula is not None
+        and not math.isclose(formula, oracle, rel_tol=1e-8, abs_tol=1e-8)
+    )
+
+
+def finding(check: Check) -> str | None:
+    """Which part of a failed check failed, where that is not the whole of it; else None."""
+    if check.verdict == "VERIFIED":
+        return None
+    low, high = check.interval
+    if disagree(check):
+        formula, oracle = (
+            value is not None and low <= value <= high
+            for value in (check.witnesses.formula, check.witnesses.oracle)
+        )
+        holds = {
+            (True, True): "both values: the data cannot tell which is right",
+            (True, False): "the formula’s value, not the oracle’s",
+            (False, True): "the oracle’s value, not the formula’s",
+            (False, False): "neither value",
+        }[formula, oracle]
+        return (
+            f"The paper’s formula and the moments oracle predict two things, so the check fails "
+            f"whatever is measured; the measured interval holds {holds}."
+        )
+    failed = [part for part in check.parts if part.verdict == check.verdict]
+    if failed:
+        verb = "The prediction is excluded" if check.verdict == "REFUTED" else "Still undecided"
+        named = ", ".join(f"layer {part.layer + 1} ({_ratio(part)})" for part in failed)
+        return f"{verb} at {named}."
+    if check.verdict == "REFUTED" and low <= check.predicted <= high:
+        return (
+            "The interval drawn here holds the prediction, for it combines the parts that make up "
+            "this check; one of the parts, seen alone, excludes its own prediction."
+        )
+    return None
+
+
+def _ratio(part: Part) -> str:
+    if part.predicted > 0 and part.measured > 0 and math.isfinite(part.measured):
+        return f"gain {offset(math.log(part.measured) - math.log(part.predicted))}"
+    return f"gain {number(part.measured)} for {number(part.predicted)}"
+
+
+# --- The sentences at the top. -----------------------------------------------------------------------
+
+
 def guarantee(run: Run) -> str:
-    """What the run's verdict is worth, in one plain sentence made of alpha, tolerance and beta."""
+    """What the run's verdict is worth, in plain words made of alpha, tolerance and beta."""
     false_alarm = chance(run.alpha)
     missed = chance(run.beta)
     margin = percent(run.tolerance)
     if run.verdict == "VERIFIED":
-        return (
+        text = (
             f"If any scale were off by more than {margin}, its check would still have passed with "
             f"a chance of at most {missed}; and had every prediction been right, the chance of a "
             f"false alarm anywhere in this run was at most {false_alarm}."
         )
-    if run.verdict == "REFUTED":
-        return (
+    elif run.verdict == "REFUTED":
+        text = (
             "Were every prediction right, the chance that even one check of this run is refuted "
             f"would be at most {false_alarm}; a check that passed could still be off by more than "
             f"{margin} with a chance of at most {missed}."
         )
-    return (
-        f"Nothing contradicts a prediction (false alarms in the whole run: at most {false_alarm}), "
-        f"but some checks reached their cap before they could show their scale to within {margin} "
-        f"(missed errors: at most {missed} a check), and that is not a pass: raise the budget."
-    )
+    else:
+        text = (
+            "Nothing contradicts a prediction (false alarms in the whole run: at most "
+            f"{false_alarm}), but some checks reached their cap before they could show their scale "
+            f"to within {margin} (missed errors: at most {missed} a check), and that is not a pass: "
+            "raise the budget."
+        )
+    simulated = sum(check.law == CALIBRATED for check in run.checks)
+    if not simulated:
+        return text
+    of = f"{simulated:,} of the checks" if simulated < len(run.checks) else "every check"
+    return f"{text} For {of} the law behind these chances is calibrated by simulation, not proven."
 
 
 def headline(run: Run) -> str:
-    """The verdict as a sentence with its counts."""
+    """The verdict as a sentence with its counts, claiming no more than the test behind it."""
     total = len(run.checks)
+    checks = plural(total, "check")
     if run.verdict == "VERIFIED":
-        every = f"All {plural(total, 'check')}" if total > 1 else "The one check"
-        return f"{every} agreed with the prediction to within {percent(run.tolerance)}."
+        every = f"All {checks}" if total > 1 else "The one check"
+        return (
+            f"{every} passed a test that an error above {percent(run.tolerance)} fails "
+            f"{_at_least(run.beta)}."
+        )
     if run.verdict == "REFUTED":
-        verb = "contradicts its prediction" if run.counts.REFUTED == 1 else (
-            "contradict their predictions"
-        )  # fmt: skip
-        return f"{run.counts.REFUTED:,} of {plural(total, 'check')} {verb}."
-    return f"{run.counts.INCONCLUSIVE:,} of {plural(total, 'check')} ran out of samples undecided."
+        refuted = run.counts.REFUTED
+        split = sum(disagree(check) for check in run.checks)
+        if split == refuted:
+            which = "check" if total == 1 else f"{split:,} of {checks}"
+            which = "the one check" if total == 1 else which
+            return f"In {which} the paper’s formula and the moments oracle disagree."
+        if split:
+            return (
+                f"{refuted:,} of {checks} are refuted: {refuted - split:,} by the data, "
+                f"{split:,} because formula and oracle disagree."
+            )
+        verb = "contradicts its prediction" if refuted == 1 else "contradict their predictions"
+        return f"{refuted:,} of {checks} {verb}."
+    return f"{run.counts.INCONCLUSIVE:,} of {checks} ran out of samples undecided."
+
+
+def _at_least(beta: float) -> str:
+    odds = round(1 / beta)
+    if odds < 2 or not math.isclose(odds * beta, 1, rel_tol=1e-9):
+        return f"with probability {number(1 - beta, 6)} or more"
+    return f"at least {odds - 1:,}\N{NO-BREAK SPACE}times in\N{NO-BREAK SPACE}{odds:,}"
+
+
+def intervals(run: Run) -> str:
+    """Why an interval may be wider than the tolerance of a check that passed."""
+    return (
+        "Each interval in this report is wide enough to miss the truth at most once in "
+        f"{number(round(1 / run.alpha_per_check))} checks, whereas passing takes evidence of "
+        f"{chance(run.beta)}: the interval of a verified check may reach beyond "
+        f"±{percent(run.tolerance)}."
+    )
+
+
+def pooled(run: Run) -> str:
+    """How many checks the pooled figure is made of: ``15 of 328 checks pooled (one a spec, ...)``."""
+    if run.pooled is None:
+        return ""
+    match = re.match(r"(\d{1,9}) (?:independent )?checks?,? ?(.*)", run.pooled.note, re.DOTALL)
+    if match is None:
+        return f"Evidence pooled ({run.pooled.note})"
+    count, rest = match.groups()
+    aside = f" ({rest})" if rest else ""
+    return f"{int(count):,} of {plural(len(run.checks), 'check')} pooled{aside}"
