@@ -16,6 +16,7 @@ one position for linear layers.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -125,7 +126,12 @@ def backward_at(
 
 
 def weight_gradient_at(
-    layer: LayerSpec, size: tuple[int, ...], tap: int, d2: Array, x2: Array
+    layer: LayerSpec,
+    size: tuple[int, ...],
+    tap: int,
+    d2: Array,
+    x2: Array,
+    positions: Sequence[int] | None = None,
 ) -> Array:
     """E[(dL/dW)^2] of one sample at one kernel tap: over output positions, (dL/dz)^2 times x^2.
 
@@ -135,12 +141,15 @@ def weight_gradient_at(
         tap: row-major kernel tap.
         d2: shape (..., out_channels, output positions).
         x2: shape (..., in_channels, input positions).
+        positions: the output positions where d2 is not zero; None for all.
 
     Returns:
         Shape (..., groups, out_channels / groups, in_channels / groups).
     """
     read = taps(layer, size)[:, tap]
     inside = np.nonzero(read >= 0)[0]
+    if positions is not None:
+        inside = np.intersect1d(inside, positions)
     outputs, inputs = layer.out_channels // layer.groups, layer.in_channels // layer.groups
     count = len(inside)
     above = d2[..., inside].reshape(*tuple(d2.shape)[:-2], layer.groups, outputs, count)

@@ -190,18 +190,20 @@ def _operators() -> list[Defect]:
     found += _oracle_on(
         "weight_gradient_at", linear,
         {
-            "averaged over positions": lambda f, layer, size, tap, d2, x2: f(
-                layer, size, tap, d2, x2
+            "averaged over positions": lambda f, layer, size, tap, d2, x2, *at: f(
+                layer, size, tap, d2, x2, *at
             )
             / d2.shape[-1],
-            "inputs left out": lambda f, layer, size, tap, d2, x2: f(
-                layer, size, tap, d2, 0 * x2 + 3
+            "inputs left out": lambda f, layer, size, tap, d2, x2, *at: f(
+                layer, size, tap, d2, 0 * x2 + 3, *at
             ),
         },
         ("dL-dW/L1/border",), (*apart, "forward/L1/inside"),
     )  # fmt: skip
     turned = {
-        "kernel turned round": lambda f, layer, size, tap, d2, x2: f(layer, size, 1 - tap, d2, x2)
+        "kernel turned round": lambda f, layer, size, tap, d2, x2, *at: f(
+            layer, size, 1 - tap, d2, x2, *at
+        )
     }
     even = conv(layer=LayerSpec(2, 4, (2,), stride=(2,), bias=True), size=6)
     found += _oracle_on("weight_gradient_at", even, turned, ("dL-dW/L1",), apart)
@@ -268,7 +270,9 @@ def _hypernet() -> list[Defect]:
     found += _oracle_on(
         "trunk_variances", dense(), trunk, ("trunk/h1",), ("embedding/L1", "biases/L1")
     )
-    found += _oracle_on("trunk_variances", fires, relu, ("trunk/h1",), ("embedding/L1", "biases/L1"))
+    found += _oracle_on(
+        "trunk_variances", fires, relu, ("trunk/h1",), ("embedding/L1", "biases/L1")
+    )
     through = {"halved once too often": lambda f, second, first, trunk: f(second, first, trunk) / 2}
     found += _oracle_on(
         "_through_trunk", fires, through, ("weights/L1", "biases/L1"), ("embedding/L1",)

@@ -36,7 +36,11 @@ SPECS = {
         trunk=(T(7), T(4, relu=True)),
     ),
     "biases from dead features": HypernetSpec(
-        (L(6, 6, relu=True, bias=True),) * 2, E(4), "hyperfan-in", "normal", trunk=(T(3, relu=True),)
+        (L(6, 6, relu=True, bias=True),) * 2,
+        E(4),
+        "hyperfan-in",
+        "normal",
+        trunk=(T(3, relu=True),),
     ),
     "orthogonal behind dead features": HypernetSpec(
         (L(10, 7, relu=True), L(7, 7)),

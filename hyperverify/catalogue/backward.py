@@ -83,9 +83,11 @@ def gradient_variance(o: Observation, t: int, taps: Sequence[int]) -> Tensor:
     if key in o.cache:
         return o.cache[key]
     layer, x2 = o.spec.layers[t], flat(o.layers[t].x).square()
-    d2 = entering_variance(o, t)
+    size, d2 = o.spec.sizes[t], entering_variance(o, t)
+    single = o.spec.flow == "layerwise" and single_cotangent(o.spec, t)
+    at = [centre(o.spec.sizes[t + 1])] if single else None
     found = [
-        moments.weight_gradient_at(layer, o.spec.sizes[t], tap, d2, x2).sum(1)  # over samples
+        moments.weight_gradient_at(layer, size, tap, d2, x2, at).sum(1)  # over samples
         for tap in taps
     ]
     o.cache[key] = torch.stack(found, dim=-1).flatten(1, 2)

@@ -131,7 +131,7 @@ def shared(
     else:
         layer = LayerSpec(8, 8, relu=relu, bias=bias)
     return HypernetSpec(
-        layers=(layer,) * (2 if flow == "chain" else 3),
+        layers=(layer,) * (2 if flow == "chain" or kind == "conv" else 3),
         embedding=_embedding(1, distribution, 6),
         method=method,
         distribution=distribution,
