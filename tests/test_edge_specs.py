@@ -6,7 +6,7 @@ measure there (INCONCLUSIVE, and it says so), but nothing may be REFUTED.
 
 from __future__ import annotations
 
-from fractions import Fraction as F
+from fractions import Fraction
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ CONV = L(6, 6, (3, 3), padding=(1, 1), relu=True)
 SPECS = {
     "features dead behind a ReLU trunk": HypernetSpec(
         (L(10, 11, relu=True), L(11, 7)),
-        E(8, "rademacher", F(3, 2)),
+        E(8, "rademacher", Fraction(3, 2)),
         "hyperfan-geometric",
         trunk=(T(7), T(4, relu=True)),
     ),
@@ -52,7 +52,7 @@ SPECS = {
     ),
     "chunks in a chain of convolutions": HypernetSpec(
         (L(5, 12, (1, 1)), L(12, 5, (1, 1))),
-        E(4, "uniform", F(7, 4), F(-3, 4)),
+        E(4, "uniform", Fraction(7, 4), Fraction(-3, 4)),
         "hyperfan-in",
         input_size=(5, 3),
         output="chunked",
@@ -68,7 +68,7 @@ SPECS = {
     ),
     "a batch behind dead features": HypernetSpec(
         (L(4, 6, relu=True, bias=True),),
-        E(3, "uniform", F(11, 3), F(1, 2)),
+        E(3, "uniform", Fraction(11, 3), Fraction(1, 2)),
         "hyperfan-harmonic",
         "normal",
         trunk=(T(2, relu=True), T(6)),
