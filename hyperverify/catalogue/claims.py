@@ -83,7 +83,7 @@ class Claim:
     @property
     def id(self) -> str:
         """The check's name: the spec's slug, the quantity, and where."""
-        where = [self.quantity.replace("/", "-")]
+        where = [self.quantity.replace("/", "-").replace(" ", "-")]
         if self.layer is not None:
             where.append(f"L{self.layer + 1}")
         if self.site:
