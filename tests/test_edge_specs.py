@@ -14,6 +14,7 @@ import torch
 from hyperverify.catalogue import claims_of
 from hyperverify.catalogue.records import result_of
 from hyperverify.catalogue.study import Levels, run_study
+from hyperverify.catalogue.suites import shared
 from hyperverify.errors import HyperverifyError
 from hyperverify.evidence import Verdict
 from hyperverify.specs import (
@@ -158,3 +159,12 @@ def test_a_deep_chain_with_biases_is_refused_before_it_overflows() -> None:
     spec = HypernetSpec((layer,) * 60, E(3), "fan-in", bias_embedding=E(3))
     with pytest.raises(HyperverifyError, match=r"leave the range of torch.float32.*float64"):
         run_study(claims_of(spec)[:1], 0, LEVELS, torch.device("cpu"), torch.float32)
+
+
+def test_shared_gradients_in_float64_allow_for_nearly_dependent_features() -> None:
+    """The dual basis of nearly parallel features carries more rounding than float64's own."""
+    levels = Levels(alpha=1e-9, beta=1e-3, tolerance=0.02, p_inconclusive=1e-9)
+    spec = shared("hyperfan-in", relu=True, bias=False, distribution="uniform", flow="layerwise")
+    claims = [claim for claim in claims_of(spec) if claim.quantity == "dL/dH"]
+    outcomes = run_study(claims, 0, levels, torch.device("cpu"), torch.float64)
+    assert [outcome.verdict for outcome in outcomes] == [Verdict.VERIFIED]

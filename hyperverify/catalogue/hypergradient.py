@@ -153,7 +153,8 @@ def split_by_features(o: Observation, t: int) -> tuple[Tensor, Tensor]:
     sizes = norm(hs)
     units = hs / torch.where(sizes > 0, sizes, 1.0)[..., None]
     gram = units @ units.transpose(1, 2)
-    clear = smallest_eigenvalue(gram) > RANK_TOLERANCE
+    smallest = smallest_eigenvalue(gram)
+    clear = smallest > RANK_TOLERANCE
     eye = torch.eye(len(ts), dtype=torch.float64, device=gram.device)
     inverse = pinv(torch.where(clear[:, None, None], gram, eye))[:, at]  # (R, T)
     dual = (
@@ -164,8 +165,11 @@ def split_by_features(o: Observation, t: int) -> tuple[Tensor, Tensor]:
     found = torch.einsum("rnk,rk->rn", double(dH), dual).reshape(
         dH.shape[0], *o.layers[t].W.shape[1:]
     )
-    # Rows of dead units cancel only up to rounding: they are zero where every mask is.
-    eps = torch.finfo(dH.dtype).eps
+    # Rows of dead units are zero where every mask is, but cancel only up to rounding: the dtype's
+    # own, and that of a dual basis of nearly dependent features.
+    eps = torch.finfo(dH.dtype).eps + torch.finfo(torch.float64).eps / smallest.clamp_min(
+        RANK_TOLERANCE
+    )
     low, high = (double(end) for end in torch.aminmax(dH.flatten(1), dim=-1))
     bound = 64 * eps * torch.maximum(high, -low) * dual.abs().sum(-1)
     dead = ~(entering_variance(o, t) > 0).any(-1).any(1)  # (R, out_channels)
