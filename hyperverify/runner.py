@@ -29,7 +29,7 @@ from hyperverify.errors import BadArgument, HyperverifyError
 from hyperverify.evidence import Law
 from hyperverify.plan import plan
 from hyperverify.pooling import pool
-from hyperverify.sampling import resolve_device, resolve_dtype
+from hyperverify.sampling import one_thread, resolve_device, resolve_dtype
 from hyperverify.schema import SCHEMA_VERSION, Pooled, Run
 from hyperverify.settings import RunSettings
 from hyperverify.specs import HypernetSpec
@@ -175,14 +175,9 @@ def _executed(
 ) -> Iterator[tuple[int, list[Result]]]:
     order = sorted(range(len(chosen)), key=lambda n: -cost(chosen[n]))
     if workers == 1:
-        threads = torch.get_num_threads()
-        if settings.resolved.type == "cpu":
-            torch.set_num_threads(1)  # sums in one order, whatever the machine
-        try:
+        with one_thread():
             for index in order:
                 yield index, execute(chosen[index], settings, levels)
-        finally:
-            torch.set_num_threads(threads)
         return
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare)
     try:
@@ -286,12 +281,8 @@ def verify(
             raise BadArgument("quantity", quantity, "one of " + ", ".join(known))
     study = Study(spec, quantities=tuple(quantities))
     levels = levels_of(settings, len(study.claims()))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         results = execute(study, settings, levels)
-    finally:
-        torch.set_num_threads(threads)
     return tuple(
         record(study, claim, result, levels, seed)
         for claim, result in zip(study.claims(), results, strict=True)
@@ -318,14 +309,10 @@ def replay(stored: Run, check_id: str) -> store.Check:
         )
     levels = Levels(old.alpha, old.beta, old.tolerance, stored.p_inconclusive)
     device = resolve_device(stored.device)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         (outcome,) = run_study(
             [known[check_id]], stored.root_seed, levels, device, resolve_dtype(stored.dtype)
         )
-    finally:
-        torch.set_num_threads(threads)
     group = str(old.tags.get("group", "grid"))
     study = Study(spec, group, str(old.tags.get("label", "")))
     return record(study, known[check_id], result_of(outcome), levels, stored.root_seed)

@@ -8,7 +8,8 @@ matters, and a tensor can be drawn again instead of being kept.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -50,6 +51,17 @@ def resolve_dtype(name: str) -> torch.dtype:
     if not isinstance(cast(object, name), str) or name not in DTYPES:
         raise BadArgument("dtype", name, "one of " + ", ".join(DTYPES))
     return DTYPES[name]
+
+
+@contextmanager
+def one_thread() -> Generator[None]:
+    """One torch thread inside, so that sums have one order on any machine; restored after."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def seed_of(root_seed: int, digest: str, *path: str | int) -> int:

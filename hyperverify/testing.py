@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-import torch
-
 from hyperverify import planning
 from hyperverify.budget import AlphaBudget
 from hyperverify.catalogue import claims_of
@@ -37,6 +35,7 @@ from hyperverify.failures import (
 )
 from hyperverify.findings import Draw, Finding, gain, second_moment
 from hyperverify.runner import execute
+from hyperverify.sampling import one_thread
 from hyperverify.settings import RunSettings
 from hyperverify.specs import HypernetSpec
 from hyperverify.store import Check
@@ -352,12 +351,8 @@ def checks_of(
     budget = AlphaBudget(alpha, len(claims) if checks is None else checks)
     budget.spend(len(claims))
     levels = Levels(budget.per_check, beta, tolerance, budget.p_inconclusive)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums in one order, whatever the machine
-    try:
+    with one_thread():
         results = execute(study, settings, levels)
-    finally:
-        torch.set_num_threads(threads)
     return tuple(
         record(study, claim, result, levels, seed)
         for claim, result in zip(claims, results, strict=True)
