@@ -87,6 +87,11 @@ def run_command(
     dtype: Annotated[
         str, typer.Option(metavar="NAME", help="float64, float32 or bfloat16.")
     ] = "float32",
+    backend: Annotated[str, typer.Option(metavar="NAME", help="eager or compile.")] = "eager",
+    initializer: Annotated[
+        str | None,
+        typer.Option(metavar="TARGET", help="Check this one: module:name or file.py:name."),
+    ] = None,
     workers: Annotated[
         str | None,
         typer.Option(metavar="N", help="Processes; the numbers do not depend on it."),
@@ -110,6 +115,8 @@ def run_command(
         "seed": seed,
         "device": device,
         "dtype": dtype,
+        "backend": backend,
+        "initializer": initializer,
         "workers": workers,
     }
     target = destination.check(out, force=force)
@@ -137,6 +144,8 @@ def _settings(typed: dict[str, Any]) -> RunSettings:
         seed=read_number("seed", typed["seed"], int, "an integer of at least 0"),
         device=typed["device"],
         dtype=typed["dtype"],
+        backend=typed["backend"],
+        initializer=typed["initializer"],
         workers=None
         if workers is None
         else read_number("workers", workers, int, "an integer of at least 1"),
@@ -243,6 +252,9 @@ def replay(
     check_id: Annotated[
         str, typer.Argument(metavar="CHECK_ID", help="The id of one of its checks.")
     ],
+    initializer: Annotated[
+        str | None, typer.Option(metavar="TARGET", help="The one that the run checked, if any.")
+    ] = None,
 ) -> int:
     """Run one check of a stored run again: are the numbers the same, digit for digit?"""
     from hyperverify import terminal
@@ -254,7 +266,7 @@ def replay(
         from hyperverify import runner
 
         show(0, 0, f"replaying {check_id}", None)
-        again = runner.replay(stored_run, check_id)
+        again = runner.replay(stored_run, check_id, initializer)
     # Seconds are no numbers of the check. Encoded, so that NaN equals NaN.
     then, now = (encode(check.model_dump(exclude={"seconds"})) for check in (stored, again))
     changed = [key for key in then if then[key] != now[key]]

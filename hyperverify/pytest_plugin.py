@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from hyperverify.errors import HyperverifyError
-from hyperverify.pytest_session import MARK, Options, Session, allowance, read_options
+from hyperverify.pytest_session import MARK, NETS, Options, Session, allowance, read_options
 
 __all__ = ["Session"]
 
@@ -32,6 +32,13 @@ OPTIONS = {
     "report": (
         "PATH",
         "write an HTML report of all checks to PATH, and the run beside it as .json",
+    ),
+    "device": ("NAME", "cpu, cuda or auto: where specs are verified (default cpu)"),
+    "dtype": ("NAME", "float64, float32 or bfloat16: of the sampled nets (default float32)"),
+    "backend": ("NAME", "eager or compile: how the nets are run (default eager)"),
+    "initializer": (
+        "TARGET",
+        "verify specs as drawn by module:name or path/to/file.py:name (default: the library's own)",
     ),
 }
 
@@ -77,10 +84,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"{line} how often it is run (default: once, or as Hypothesis)"
     )
-    typed = [_typed(config, name) for name in OPTIONS]
+    typed = {name: _typed(config, name) for name in OPTIONS}
     worker = _is_worker(config)
+    if worker:
+        typed["report"] = None
     try:
-        options = read_options(*typed[:3], report=None if worker else typed[3])
+        options = read_options(**typed)
     except HyperverifyError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[SESSION] = Session(options)
@@ -141,6 +150,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     options = config.stash[SESSION].options
     number = "the checks counted" if options.checks is None else f"{options.checks:,} checks"
     report = "" if options.report is None else f", report {options.report}"
+    nets = [f", {name} {value}" for name in NETS if (value := _typed(config, name)) is not None]
+    report = "".join(nets) + report
     return f"hyperverify: alpha {options.alpha:g} over {number}, seed {options.seed}{report}"
 
 

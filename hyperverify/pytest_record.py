@@ -90,6 +90,8 @@ def run_of(
         suite="pytest",
         device=devices,
         dtype=_named(records, "dtype", "float64"),
+        backend=_named(records, "backend", "eager"),
+        initializer=_named(records, "initializer", "") or None,
         environment=environment(resolve_device("auto" if "cpu" not in devices else "cpu"), workers),
         started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         seconds=seconds,
@@ -117,7 +119,7 @@ def _distinct(records: Sequence[Mapping[str, str]]) -> list[Check]:
         check = Check.model_validate(json.loads(entry["check"]))
         same: dict[str, Any] = check.model_dump(exclude={"seconds"})
         same["tags"] = {key: value for key, value in check.tags.items() if key != "label"}
-        place = (entry.get("device"), entry.get("dtype"))
+        place = sorted(item for item in entry.items() if item[0] not in ("test", "check"))
         found.setdefault(check.id, {}).setdefault(repr((same, place)), check)
     kept: list[Check] = []
     for name in sorted(found):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hyperverify.specs import HypernetSpec
     from hyperverify.store import Check
 
+NETS: Final = ("device", "dtype", "backend", "initializer")
 MARK: Final = "@pytest.mark.hyperverify(checks=..., examples=...)"
 
 
@@ -40,16 +41,32 @@ class Options:
         seed: root of all randomness.
         checks: the number that alpha is divided by, or None for the number counted.
         report: the HTML file to write, or None.
+        device, dtype, backend: of the nets of ``verify``, where the test does not say.
+        initializer: what ``verify`` checks in the place of the library's own, where the test does
+            not say: ``package.module:name`` or ``path/to/file.py:name``.
     """
 
     alpha: float = 1e-6
     seed: int = 0
     checks: int | None = None
     report: Path | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    backend: str = "eager"
+    initializer: str | None = None
+
+    @property
+    def nets(self) -> dict[str, Any]:
+        """The options about what is sampled, as `verify` takes them."""
+        return {name: getattr(self, name) for name in NETS}
 
 
 def read_options(
-    alpha: str | None, seed: str | None, checks: str | None, report: str | None
+    alpha: str | None,
+    seed: str | None,
+    checks: str | None,
+    report: str | None,
+    **nets: str | None,
 ) -> Options:
     """Judge the options, None standing for one that is not given.
 
@@ -62,7 +79,20 @@ def read_options(
         seed=_whole("--hyperverify-seed", seed, 0, known.seed),
         checks=_whole("--hyperverify-checks", checks, 1, None),
         report=None if report is None else _destination("--hyperverify-report", report),
+        **_nets({name: value for name, value in nets.items() if value is not None}),
     )
+
+
+def _nets(typed: Mapping[str, str]) -> dict[str, Any]:
+    """Judged where their meaning is known, which imports torch: only if one is given."""
+    if typed:
+        from hyperverify.settings import RunSettings
+
+        try:
+            RunSettings(**cast("dict[str, Any]", {"device": "cpu", **typed}))
+        except BadArgument as error:
+            raise BadArgument(f"--hyperverify-{error.name}", error.value, error.allowed) from error
+    return dict(typed)
 
 
 def _number(name: str, typed: str | None, default: float) -> float:
@@ -264,16 +294,29 @@ class Session:
         quantities: Sequence[str] = (),
         tolerance: float = 0.05,
         beta: float = 1e-3,
-        device: str = "cpu",
-        dtype: str = "float32",
+        **nets: Any,
     ) -> tuple[Check, ...]:
-        """`hyperverify.testing.assert_verified` at the session's alpha and seed, and on its record."""
+        """`hyperverify.testing.assert_verified` at the session's alpha and seed, and on its record.
+
+        Args:
+            spec: the hypernet.
+            quantities: only these; empty for all.
+            tolerance: the relative error of a second moment that must be caught.
+            beta: chance that a check whose truth is outside the tolerance is VERIFIED.
+            nets: ``device``, ``dtype``, ``backend`` and ``initializer``, where they are not to be
+                the session's.
+        """
         __tracebackhide__ = True
         from hyperverify import testing
+        from hyperverify.foreign import initializer_name
 
         study = testing.study_of(spec, quantities, self._test())
         levels = {"tolerance": tolerance, "beta": beta}
-        place = {"device": device, "dtype": dtype}
+        for name in nets:
+            if name not in NETS:
+                allowed = ", ".join(("spec", "quantities", "tolerance", "beta", *NETS))
+                raise BadArgument("verify's argument", name, allowed)
+        place: dict[str, Any] = {**self.options.nets, **nets}
         asked = {
             (self._test(), claim.id, *levels.values(), *place.values()) for claim in study.claims()
         }
@@ -282,7 +325,8 @@ class Session:
         shared = {"alpha": self.alpha, "checks": self.checks, "seed": self.seed}
         settings: dict[str, Any] = {**levels, **shared, **place}
         made = testing.checks_of(study, **settings)
-        self._keep(test, made, device=device, dtype=dtype)
+        place["initializer"] = settings["initializer"] = initializer_name(place["initializer"])
+        self._keep(test, made, **{name: value for name, value in place.items() if value})
         testing.refuse_checks(spec, made, settings, {"in pytest": self._command(test)})
         return made
 
@@ -370,7 +414,13 @@ class Session:
 
     def _command(self, test: str) -> str:
         """The command that runs one test again at the same levels."""
+        default = Options()
+        nets = "".join(
+            f" --hyperverify-{name}={shlex.quote(value)}"
+            for name, value in self.options.nets.items()
+            if value != getattr(default, name)
+        )
         return (
             f"pytest {shlex.quote(test)} --hyperverify-seed={self.seed} "
-            f"--hyperverify-alpha={self.alpha!r} --hyperverify-checks={self.checks}"
+            f"--hyperverify-alpha={self.alpha!r} --hyperverify-checks={self.checks}{nets}"
         )

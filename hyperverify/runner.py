@@ -27,6 +27,7 @@ from hyperverify.catalogue.suites import SUITES
 from hyperverify.environment import environment
 from hyperverify.errors import BadArgument, HyperverifyError
 from hyperverify.evidence import Law
+from hyperverify.foreign import Initializer, initializer_name, resolve_initializer
 from hyperverify.plan import plan
 from hyperverify.pooling import pool
 from hyperverify.sampling import one_thread, resolve_device, resolve_dtype
@@ -67,7 +68,13 @@ def levels_of(settings: RunSettings, checks: int) -> Levels:
 def execute(study: Study, settings: RunSettings, levels: Levels) -> list[Result]:
     """All checks of one study (in a worker process, or here)."""
     outcomes = run_study(
-        study.claims(), settings.seed, levels, settings.resolved, resolve_dtype(settings.dtype)
+        study.claims(),
+        settings.seed,
+        levels,
+        settings.resolved,
+        resolve_dtype(settings.dtype),
+        initializer=resolve_initializer(settings.initializer),
+        compiled=settings.backend == "compile",
     )
     return [result_of(outcome) for outcome in outcomes]
 
@@ -119,6 +126,8 @@ def run(settings: RunSettings, progress: Callable[[Progress], None] | None = Non
         rules=settings.rules,
         device=settings.resolved.type,
         dtype=settings.dtype,
+        backend=settings.backend,
+        initializer=initializer_name(settings.initializer),
         environment=environment(settings.resolved, workers),
         started=started.isoformat(timespec="seconds"),
         seconds=time.perf_counter() - clock,
@@ -247,6 +256,8 @@ def verify(
     seed: int = 0,
     device: str = "auto",
     dtype: str = "float32",
+    backend: str = "eager",
+    initializer: str | Initializer | None = None,
     quantities: Sequence[str] = (),
 ) -> tuple[store.Check, ...]:
     """All checks of one spec, here and now.
@@ -259,6 +270,10 @@ def verify(
         seed: root of all randomness.
         device: ``auto``, ``cpu`` or ``cuda``.
         dtype: of the sampled nets.
+        backend: ``eager``, or ``compile``: the nets run through ``torch.compile``.
+        initializer: called in the place of :func:`hyperverify.init_hypernet_`, as
+            ``initializer(model, generator=generator)``, to check yours; or its name,
+            ``package.module:name`` or ``path/to/file.py:name``.
         quantities: only these, such as ``("weights", "forward")``; empty for all.
 
     Returns:
@@ -270,8 +285,9 @@ def verify(
     if not isinstance(cast(object, spec), HypernetSpec):
         raise BadArgument("spec", spec, "a HypernetSpec")
     settings = RunSettings(
-        tolerance=tolerance, alpha=alpha, beta=beta, seed=seed, device=device, dtype=dtype
-    )
+        tolerance=tolerance, alpha=alpha, beta=beta, seed=seed, device=device, dtype=dtype,
+        backend=backend, initializer=initializer,
+    )  # fmt: skip
     known = dict.fromkeys(claim.quantity for claim in claims_of(spec))
     if not isinstance(cast(object, quantities), (tuple, list)):
         allowed = "a tuple of quantities, () for all: " + ", ".join(known)
@@ -289,16 +305,29 @@ def verify(
     )
 
 
-def replay(stored: Run, check_id: str) -> store.Check:
+def replay(stored: Run, check_id: str, initializer: str | Initializer | None = None) -> store.Check:
     """Run one check of a stored run again, from its spec and seed alone.
 
+    Args:
+        stored: the run.
+        check_id: of the check.
+        initializer: the one that the run checked, if it was not the library's own. It is never
+            taken from the stored run, since a file must not choose which code is run.
+
     Raises:
+        BadArgument: the run checked another initializer than the one that is given.
         HyperverifyError: if the run has no such check, was made by another version, or on a
             device that is not here.
     """
     if stored.hyperverify_version != __version__:
         allowed = f"{__version__}, the version that is here: another may draw other numbers"
         raise BadArgument("hyperverify_version", stored.hyperverify_version, allowed)
+    name = initializer_name(initializer)
+    if name != stored.initializer:
+        allowed = f"{stored.initializer}, which the run checked"
+        if stored.initializer is None:
+            allowed = "none: the run checked the library's own"
+        raise BadArgument("initializer", name, allowed)
     old = store.find_check(stored, check_id)
     spec = HypernetSpec.from_dict(cast("dict[str, object]", old.spec))
     known = {claim.id: claim for claim in claims_of(spec)}
@@ -311,7 +340,13 @@ def replay(stored: Run, check_id: str) -> store.Check:
     device = resolve_device(stored.device)
     with one_thread():
         (outcome,) = run_study(
-            [known[check_id]], stored.root_seed, levels, device, resolve_dtype(stored.dtype)
+            [known[check_id]],
+            stored.root_seed,
+            levels,
+            device,
+            resolve_dtype(stored.dtype),
+            initializer=resolve_initializer(initializer),
+            compiled=stored.backend == "compile",
         )
     group = str(old.tags.get("group", "grid"))
     study = Study(spec, group, str(old.tags.get("label", "")))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from hyperverify.errors import BadArgument
+from hyperverify.foreign import Initializer, drawn_by
 from hyperverify.init import fill_
 from hyperverify.plan import Draw, plan
 from hyperverify.specs import HypernetSpec
@@ -90,6 +91,7 @@ class Block:
         replicates: R, whole hypernets in the block.
         device, dtype: of the tensors.
         draws: the initializer's plan, by name; the tests plant their defects here.
+        initializer: draws whole hypernets in the plan's place; None: the library's own.
     """
 
     spec: HypernetSpec
@@ -99,6 +101,7 @@ class Block:
     device: torch.device
     dtype: torch.dtype
     draws: Mapping[str, Draw]
+    initializer: Initializer | None = None
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -106,7 +109,8 @@ class Block:
         layers = range(len(self.spec.layers))
         more = (f"{kind}.{t}" for kind in ("input", "cotangent", "radius") for t in layers)
         factors = (f"factor.{name}" for name in self.draws if "embeddings." in name)
-        return (*self.draws, *more, *factors)
+        foreign = () if self.initializer is None else ("initializer",)
+        return (*self.draws, *more, *factors, *foreign)
 
     def seed(self, name: str) -> int:
         """Seed of the tensor ``name``, below 2^32.
@@ -129,8 +133,17 @@ class Block:
 
     def tensor(self, name: str) -> Tensor:
         """The tensor ``name`` for all replicates, shape (R, ...), the same at every call."""
+        if self.initializer is not None:
+            return self._foreign[name].clone()
         draw = self.draws[name]
         return fill_(self.empty(self.replicates, *draw.shape), draw, self.generator(name))
+
+    @cached_property
+    def _foreign(self) -> dict[str, Tensor]:
+        """Whole hypernets cannot be drawn a tensor at a time: these are kept."""
+        assert self.initializer is not None
+        generator = self.generator("initializer")
+        return drawn_by(self.initializer, self.spec, self.replicates, generator, self.dtype)
 
     def standard(self, name: str, distribution: str, *shape: int) -> Tensor:
         """Independent entries of second moment 1, shape (R, *shape).
@@ -169,6 +182,7 @@ def blocks(
     device: torch.device,
     dtype: torch.dtype,
     draws: Mapping[str, Draw] | None = None,
+    initializer: Initializer | None = None,
 ) -> Iterator[Block]:
     """The endless stream of blocks of a spec.
 
@@ -178,10 +192,11 @@ def blocks(
         device: of the tensors.
         dtype: of the tensors.
         draws: another plan than the initializer's own (planted defects).
+        initializer: draws the hypernets in the plan's place, see :mod:`hyperverify.foreign`.
     """
     chosen = plan(spec) if draws is None else draws
     replicates = replicates_per_block(spec)
     index = 0
     while True:
-        yield Block(spec, root_seed, index, replicates, device, dtype, chosen)
+        yield Block(spec, root_seed, index, replicates, device, dtype, chosen, initializer)
         index += 1

@@ -337,6 +337,8 @@ class Run(Record):
     rules: tuple[Name, ...] = ()
     device: Text
     dtype: Text
+    backend: Text = "eager"
+    initializer: Text | None = None
     environment: Environment
     started: Annotated[str, AfterValidator(_moment)]
     seconds: Seconds

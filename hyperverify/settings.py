@@ -12,10 +12,12 @@ import torch
 from hyperverify.catalogue.study import Study
 from hyperverify.catalogue.suites import SUITES, studies
 from hyperverify.errors import BadArgument, HyperverifyError
+from hyperverify.foreign import Initializer, resolve_initializer
 from hyperverify.formulas import RULES
 from hyperverify.sampling import resolve_device, resolve_dtype
 
 TOLERANCES = (0.002, 0.5)
+BACKENDS = ("eager", "compile")
 MAX_WORKERS = 256
 MOST_BY_DEFAULT = 8  # beyond that, a worker's start costs more than it saves
 
@@ -41,6 +43,10 @@ class RunSettings:
         seed: root of all randomness.
         device: ``auto``, ``cpu`` or ``cuda``.
         dtype: of the sampled nets; the evidence is float64 always.
+        backend: ``eager``, or ``compile``: the nets run through ``torch.compile``.
+        initializer: one to check in the place of the library's own, see
+            :mod:`hyperverify.foreign`; or its name, ``package.module:name`` or
+            ``path/to/file.py:name``, which worker processes need.
         workers: processes; None for one a core that may be used, but at most 8.
 
     Raises:
@@ -55,6 +61,8 @@ class RunSettings:
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
+    backend: str = "eager"
+    initializer: str | Initializer | None = None
     workers: int | None = None
     resolved: torch.device = field(init=False, repr=False)
 
@@ -84,6 +92,9 @@ class RunSettings:
         if workers is not None and not (type(workers) is int and 1 <= workers <= MAX_WORKERS):
             raise BadArgument("workers", workers, f"an integer from 1 to {MAX_WORKERS}")
         resolve_dtype(self.dtype)
+        if not isinstance(cast(object, self.backend), str) or self.backend not in BACKENDS:
+            raise BadArgument("backend", self.backend, "one of " + ", ".join(BACKENDS))
+        resolve_initializer(self.initializer)
         object.__setattr__(self, "resolved", resolve_device(self.device))
 
     def chosen(self) -> list[Study]:

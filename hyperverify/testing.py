@@ -34,6 +34,7 @@ from hyperverify.failures import (
     refuse_finding,
 )
 from hyperverify.findings import Draw, Finding, gain, second_moment
+from hyperverify.foreign import Initializer, initializer_name
 from hyperverify.runner import execute
 from hyperverify.sampling import one_thread
 from hyperverify.settings import RunSettings
@@ -275,6 +276,8 @@ def assert_verified(
     seed: int = 0,
     device: str = "cpu",
     dtype: str = "float32",
+    backend: str = "eager",
+    initializer: str | Initializer | None = None,
 ) -> tuple[Check, ...]:
     """Assert that every claim about a spec is VERIFIED.
 
@@ -288,6 +291,10 @@ def assert_verified(
         seed: root of all randomness; with the spec it determines every digit.
         device: ``cpu``, ``cuda`` or ``auto``.
         dtype: of the sampled nets.
+        backend: ``eager``, or ``compile``: the nets run through ``torch.compile``.
+        initializer: one of yours to check in the place of the library's own, called as
+            ``initializer(model, generator=generator)``; or its name, ``module:name`` or
+            ``path/to/file.py:name``.
 
     Returns:
         The checks, all VERIFIED.
@@ -301,7 +308,7 @@ def assert_verified(
     study = study_of(spec, quantities)
     made = checks_of(
         study, tolerance=tolerance, alpha=alpha, beta=beta, checks=checks, seed=seed,
-        device=device, dtype=dtype,
+        device=device, dtype=dtype, backend=backend, initializer=initializer,
     )  # fmt: skip
     settings: dict[str, object] = {
         "tolerance": tolerance,
@@ -311,6 +318,8 @@ def assert_verified(
         "seed": seed,
         "device": device,
         "dtype": dtype,
+        "backend": backend,
+        "initializer": initializer_name(initializer),
     }
     refuse_checks(spec, made, settings)
     return made
@@ -342,11 +351,14 @@ def checks_of(
     seed: int,
     device: str,
     dtype: str,
+    backend: str,
+    initializer: str | Initializer | None,
 ) -> tuple[Check, ...]:
     """Measure the claims of a study; the records, whatever their verdicts."""
     settings = RunSettings(
-        tolerance=tolerance, alpha=alpha, beta=beta, seed=seed, device=device, dtype=dtype
-    )
+        tolerance=tolerance, alpha=alpha, beta=beta, seed=seed, device=device, dtype=dtype,
+        backend=backend, initializer=initializer,
+    )  # fmt: skip
     claims = study.claims()
     budget = AlphaBudget(alpha, len(claims) if checks is None else checks)
     budget.spend(len(claims))

@@ -358,7 +358,7 @@ def test_replay_compares_digit_for_digit(
 
     check = read_run(stored).checks[0]
 
-    def replay(run: Run, check_id: str) -> Any:
+    def replay(run: Run, check_id: str, initializer: object) -> Any:
         again = find_check(run, check_id)
         nudge = {name: again.measured * factor for name, factor in change.items()}
         return again.model_copy(update={"seconds": 99.0, **nudge})

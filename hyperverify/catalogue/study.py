@@ -25,6 +25,7 @@ from hyperverify.evidence import (
     df_cap,
     proportion_cap,
 )
+from hyperverify.foreign import Initializer
 from hyperverify.plan import Draw, plan
 from hyperverify.sampling import blocks
 from hyperverify.specs import HypernetSpec
@@ -217,6 +218,8 @@ def run_study(
     device: torch.device,
     dtype: torch.dtype,
     draws: Mapping[str, Draw] | None = None,
+    initializer: Initializer | None = None,
+    compiled: bool = False,
 ) -> list[Outcome]:
     """Draw blocks until every claim has its verdict.
 
@@ -229,19 +232,21 @@ def run_study(
         levels: error rates of each check.
         device: of the sampled nets.
         dtype: of the sampled nets.
-        draws: another initialization than the library's (to plant defects).
+        draws: another plan than the library's (to plant defects).
+        initializer: draws the hypernets in the library's place, see :mod:`hyperverify.foreign`.
+        compiled: run the nets through ``torch.compile``.
     """
     spec = claims[0].spec
     _refuse_overflow(spec, dtype)
     outcomes = [Outcome(c, tuple(stream_for(p, c, levels) for p in c.parts)) for c in claims]
     chosen = plan(spec) if draws is None else draws
-    for block in blocks(spec, root_seed, device, dtype, chosen):
+    for block in blocks(spec, root_seed, device, dtype, chosen, initializer):
         active = [outcome for outcome in outcomes if not outcome.done]
         if not active:
             break
         start = time.perf_counter()
         wanted = frozenset[str]().union(*(outcome.claim.gradients for outcome in active))
-        observation = Observation(block, tuple(wanted))
+        observation = Observation(block, tuple(wanted), **({"compiled": True} if compiled else {}))
         shared = (time.perf_counter() - start) / len(active)
         for outcome in active:
             outcome.feed(observation)

@@ -52,6 +52,13 @@ class View:
     rules: dict[str, int]
 
 
+def _replay(run: Run, run_path: str, check_id: str) -> str:
+    words = ["hyperverify", "replay", run_path, check_id]
+    if run.initializer is not None:
+        words += ["--initializer", run.initializer]
+    return shlex.join(words)
+
+
 def view(run: Run, run_path: str) -> View:
     """Group a run for the page; ``run_path`` stands in the replay commands."""
     specs: dict[str, int] = {}
@@ -72,7 +79,7 @@ def view(run: Run, run_path: str) -> View:
                 number=number,
                 spec_number=spec_number,
                 seed=seed,
-                command=f"hyperverify replay {shlex.quote(run_path)} {shlex.quote(check.id)}",
+                command=_replay(run, run_path, check.id),
                 where=places.where(check),
                 network=_network(check, spec_number),
                 more_tags=tuple(
