@@ -97,6 +97,17 @@ class LayerSpec:
             out.append(left // s + 1)
         return tuple(out)
 
+    def reads(self, size: tuple[int, ...]) -> int:
+        """Entries of an x of spatial size ``size`` that the first position of y is made of.
+
+        The weights of one output, but for those whose taps lie in the zero padding.
+        """
+        inside = 1
+        for n, k, p, d in zip(size, self.kernel, self.padding, self.dilation, strict=True):
+            taps = range(-p, d * k - p, d)
+            inside *= k if self.padding_mode == "circular" else sum(0 <= at < n for at in taps)
+        return self.in_channels // self.groups * inside
+
 
 @dataclass(frozen=True)
 class EmbeddingSpec:

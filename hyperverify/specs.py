@@ -143,12 +143,12 @@ class HypernetSpec:
                 raise BadArgument(name, above.in_channels, f"{below.out_channels} ({allowed})")
         _ = self.sizes  # refuses kernels that do not fit
         if self.batch > 1:
-            for t, (layer, size) in enumerate(zip(self.layers, self.sizes[1:], strict=False)):
-                if math.prod(size) > 1 or layer.groups > 1:
+            for t, layer in enumerate(self.layers):
+                if math.prod(self.sizes[t + 1]) > 1 or layer.groups > 1:
                     where = f"1 where layers[{t}] has several positions or groups"
                     raise BadArgument("batch", self.batch, where)
                 # Beyond that the inputs are dependent, and only W is tested again.
-                reads = math.prod(layer.weight_shape[1:])
+                reads = layer.reads(self.sizes[t])
                 most = reads if self.input == "normal" else 1
                 if self.batch > most:
                     where = f"at most {most}, the independent inputs that layers[{t}] can have"

@@ -114,12 +114,20 @@ def measure_gradient(o: Observation, t: int, tap: int, gradient: Tensor | None =
 def _sample_cotangents(o: Observation, t: int, dW: Tensor) -> Pivot:
     """A batch's dL/dW = Delta^T X, solved for the Delta of each sample: one normal each, or masked.
 
-    Specs with a batch have one position, so X holds every entry that W multiplies.
+    Specs with a batch have one position, so X holds every entry that W multiplies; taps in the zero
+    padding multiply none.
     """
     variance = entering_variance(o, t)[..., centre(o.spec.sizes[t + 1])]  # (R, B, out_channels)
     X = patches(o, t, centre(o.spec.sizes[t + 1]))[:, :, 0]
-    solved = pinv(X).transpose(1, 2) @ double(dW).flatten(2).transpose(1, 2)
-    return scaled_squares(torch.where(variance > 0, solved, 0.0), variance)
+    dW = double(dW).reshape(*dW.shape[:3], -1)
+    inside = torch.as_tensor(moments.taps(o.spec.layers[t], o.spec.sizes[t])[0] >= 0)
+    dual = pinv(X)
+    # A sample that is nearly a mixture of the others is told apart no better than dW is rounded.
+    own = 1 / (dual.square().sum(1) * X.square().sum(-1))  # share of its length, (R, B)
+    variance = variance * (own > o.rank_tolerance)[..., None]
+    solved = dual.transpose(1, 2) @ dW[..., inside].flatten(2).transpose(1, 2)
+    S, nu = scaled_squares(torch.where(variance > 0, solved, 0.0), variance)
+    return torch.where((dW[..., ~inside] != 0).flatten(1).any(-1), torch.inf, S), nu
 
 
 def rows(o: Observation, t: int, values: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,7 +173,7 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
     if spec.flow == "chain" and spec.kind == "conv" and (layer.relu or t < len(spec.layers) - 1):
         return  # several positions read the same rows: no exact law along a chain
     # Behind ReLU a batch is looked at off its inputs: some direction must be left.
-    spanned = spec.batch >= moments.weights_per_output(layer)
+    spanned = spec.batch >= layer.reads(spec.sizes[t])
     if spec.batch == 1 or not layer.relu or (spec.distribution == "normal" and not spanned):
         yield from _through(spec, t, assumptions)
     if spec.method == "orthogonal" and spec.flow == "chain" and t < len(spec.layers) - 1:

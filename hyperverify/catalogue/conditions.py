@@ -5,6 +5,7 @@ Shapes: R replicates, B inputs, maps as (R, B, channels, positions); everything 
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -41,6 +42,24 @@ def bias_variance(o: Observation, t: int) -> Tensor:
     m, g = oracle(o.spec, t), o.layers[t].g
     assert g is not None
     return float(m.bias) * double(g).square().sum(-1) / (g.shape[-1] * float(m.bias_feature))
+
+
+def feature_rank(spec: HypernetSpec) -> int:
+    """How many layers can have linearly independent features h, draws permitting.
+
+    A hidden layer of one unit sends all features to one line, and a ReLU makes of a line no more
+    than two rays.
+    """
+    if spec.embeddings == "one" or spec.embedding.distribution == "constant":
+        return 1
+    rank = spec.embedding.dim
+    signs = rank == 1 or spec.embedding.distribution == "rademacher"
+    rays = 2.0**rank if signs else math.inf  # how many directions there are at most
+    for layer in spec.trunk:
+        rank = int(min(layer.width, rays if layer.relu else rank))
+        if layer.width == 1:
+            rays = 1 if layer.relu else min(rays, 2)
+    return rank
 
 
 def per_channel(o: Observation, t: int, by_group: Tensor, *, inputs: bool = False) -> Tensor:

@@ -13,7 +13,13 @@ from torch import Tensor
 from hyperverify import moments
 from hyperverify.catalogue import backward, common
 from hyperverify.catalogue.claims import EXACT, Claim, Part, single, total
-from hyperverify.catalogue.conditions import entering_variance, entry_positions, oracle, tap_sites
+from hyperverify.catalogue.conditions import (
+    entering_variance,
+    entry_positions,
+    feature_rank,
+    oracle,
+    tap_sites,
+)
 from hyperverify.engine import Observation
 from hyperverify.formulas import RULES
 from hyperverify.linear_algebra import norm, pinv, smallest_eigenvalue
@@ -342,9 +348,8 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         return
     if spec.method == "orthogonal":
         return  # no chi-square law behind orthonormal columns
-    if spec.embeddings == "own" and (
-        not needs_projection(spec, t) or spec.distribution == "normal"
-    ):
+    off = spec.distribution == "normal" and spec.feature_dim > 1  # something is left off h
+    if spec.embeddings == "own" and (off or not needs_projection(spec, t)):
         yield _features_claim(spec, (t,))
     if not common.shared(spec, t):
         for site, tap in tap_sites(spec, t).items():
@@ -362,5 +367,5 @@ def joint_claims(spec: HypernetSpec) -> Iterator[Claim]:
     if spec.embeddings == "one" or spec.method == "M4":
         return  # equal features cannot be told apart
     for group in sorted({spec.output_group(t) for t in ts if common.shared(spec, t)}):
-        if sum(spec.output_group(t) == group for t in ts) <= spec.feature_dim:
+        if sum(spec.output_group(t) == group for t in ts) <= feature_rank(spec):
             yield shared_output_claim(spec, group)

@@ -12,10 +12,15 @@ from hyperverify.catalogue import common
 from hyperverify.catalogue.claims import CONDITIONAL, CONSERVATIVE, EXACT, MEAN, Claim, Part, single
 from hyperverify.catalogue.conditions import oracle
 from hyperverify.engine import Observation
-from hyperverify.linear_algebra import per_replicate
 from hyperverify.pivots import Pivot, double, scaled_squares
 from hyperverify.plan import bias_embedding_name, embedding_name
-from hyperverify.specs import EmbeddingSpec, HypernetSpec
+from hyperverify.specs import EmbeddingSpec, HypernetSpec, TrunkLayerSpec
+
+
+def _through(
+    room: str, trunk: tuple[TrunkLayerSpec, ...], embedding: str, tensors: nets.Tensors
+) -> Tensor:
+    return nets.through_trunk(tensors, room, trunk, tensors[embedding])
 
 
 def _hidden(o: Observation, depth: int, *, bias: bool) -> Tensor:
@@ -25,11 +30,7 @@ def _hidden(o: Observation, depth: int, *, bias: bool) -> Tensor:
     first = next(t for t, layer in enumerate(spec.layers) if layer.bias or not bias)
     embedding = bias_embedding_name(spec, first) if bias else embedding_name(spec, first)
     tensors = o.tensors(embedding, f"{room}.")
-
-    def hidden(tensors: nets.Tensors) -> Tensor:
-        return nets.through_trunk(tensors, room, trunk[:depth], tensors[embedding])
-
-    return double(per_replicate(hidden, tensors))
+    return double(o.per_replicate(_through, (room, trunk[:depth], embedding), tensors))
 
 
 def measure_trunk(o: Observation, depth: int, *, bias: bool) -> Pivot:

@@ -8,13 +8,14 @@ a causal Cholesky step (:func:`hyperverify.pivots.innovations`) makes the sequen
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from hyperverify.catalogue import backward, common, forward
 from hyperverify.catalogue.claims import Claim, Part, single
-from hyperverify.catalogue.conditions import flat, oracle
+from hyperverify.catalogue.conditions import feature_rank, flat, oracle
 from hyperverify.engine import Observation
 from hyperverify.pivots import Pivot, double, innovations
 from hyperverify.specs import HypernetSpec
@@ -67,14 +68,26 @@ def measure_backward(o: Observation, t: int) -> Pivot:
 
 
 def _all_entries(o: Observation, ts: list[int]) -> tuple[Tensor, Tensor]:
-    layer = o.spec.layers[ts[0]]
     x, h = _stacked(o, ts)
     delta = torch.stack([flat(o.layers[t].grad["z"])[:, 0, :, 0] for t in ts], dim=1).flip(1)
     z = torch.stack([forward.weighted_sum(o, t, 0)[:, 0] for t in ts], dim=1)
     dx = torch.stack([flat(o.layers[t].grad["x"])[:, 0, :, 0] for t in ts], dim=1).flip(1)
+    gram = _gram(x, h, delta) * _var_output(o.spec, ts[0])
+    observed = torch.cat([z.flatten(1), dx.flatten(1)], dim=1)[..., None]
+    return innovations(gram, observed, o.rank_tolerance)
+
+
+def _gram(x: Tensor, h: Tensor, delta: Tensor) -> Tensor:
+    """Covariance, over Var(H), of the entries of z layer by layer upwards, then dL/dx downwards.
+
+    Args:
+        x: inputs, shape (R, T, d_j), first layer first.
+        h: features, shape (R, T, d_k), likewise.
+        delta: dL/dz, shape (R, T, d_i), last layer first.
+    """
     down = h.flip(1)
     R, T = x.shape[:2]
-    n_out, n_in = layer.out_channels, layer.in_channels
+    n_out, n_in = delta.shape[-1], x.shape[-1]
 
     def kron(small: Tensor, n: int) -> Tensor:
         eye = torch.eye(n, dtype=torch.float64, device=small.device)
@@ -84,15 +97,55 @@ def _all_entries(o: Observation, ts: list[int]) -> tuple[Tensor, Tensor]:
     down_down = kron((delta @ delta.transpose(1, 2)) * (down @ down.transpose(1, 2)), n_in)
     up_down = torch.einsum("rai,rbo,rab->raobi", x, delta, h @ down.transpose(1, 2))
     up_down = up_down.reshape(R, T * n_out, T * n_in)
-    gram = torch.cat(
+    return torch.cat(
         [
             torch.cat([up_up, up_down], dim=2),
             torch.cat([up_down.transpose(1, 2), down_down], dim=2),
         ],
         dim=1,
     )
-    observed = torch.cat([z.flatten(1), dx.flatten(1)], dim=1)[..., None]
-    return innovations(gram * _var_output(o.spec, ts[0]), observed, o.rank_tolerance)
+
+
+def new_of(spec: HypernetSpec, t: int) -> tuple[bool, bool]:
+    """Whether layer ``t``'s pre-activations, and its gradients, can show anything new of H.
+
+    Its forward pass tells of H along x (x) h, its backward pass along dL/dz (x) h. In a narrow
+    chain the layers looked at before may have shown all of that.
+    """
+    layer, ts = spec.layers[t], _members(spec, t)
+    at = ts.index(t)
+    rank = feature_rank(spec)
+    if len(ts) <= rank:  # features of its own: all is new but what its own forward pass has shown
+        return True, layer.in_channels > 1
+    # Directions beyond one more than there are layers are all alike.
+    most = len(ts) + 1
+    forward, backward = _new(
+        min(layer.out_channels, most), min(layer.in_channels, most), rank, len(ts)
+    )
+    return forward[at], backward[len(ts) - 1 - at]
+
+
+@lru_cache(maxsize=256)
+def _new(d_i: int, d_j: int, rank: int, layers: int) -> tuple[list[bool], list[bool]]:
+    """The same for ``layers`` of one H, upwards and downwards, where nothing is aligned by chance.
+
+    Args:
+        d_i: outputs of each.
+        d_j: inputs of each.
+        rank: of their features.
+        layers: T.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def generic(d: int) -> Tensor:
+        return torch.randn(9, layers, d, generator=generator, dtype=torch.float64)
+
+    gram = _gram(generic(d_j), generic(rank), generic(d_i))
+    _, fresh = innovations(gram, gram.new_zeros(*gram.shape[:2], 1))
+    usual = fresh.sum(0) > 4  # of nine draws most: some may be aligned up to rounding
+    up = usual[: layers * d_i].reshape(layers, d_i).any(1)
+    down = usual[layers * d_i :].reshape(layers, d_j).any(1)
+    return [bool(new) for new in up], [bool(new) for new in down]
 
 
 def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
@@ -103,27 +156,29 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         *common.given(spec, t),
         "given what the earlier layers with the same H have shown",
     )
-    yield Claim(
-        spec=spec,
-        quantity="forward",
-        layer=t,
-        site="",
-        rules=common.weight_rules(spec, t),
-        claim=common.claim_kind(spec),
-        law=common.law(spec, t),
-        statement=f"What {where} adds to the pre-activations, given the layers before that share "
-        f"its output layer, has the scale of a gain {gain:.6g}.",
-        predicted=gain,
-        formula=common.formula(spec, t, "forward"),
-        parts=(Part(lambda o: measure_forward(o, t), gain, layer=t),),
-        combine=single,
-        promise=(spec.method, "forward"),
-        gradients=frozenset(),
-        assumptions=assumptions,
-        departure=common.departure("shared output layer"),
-    )
-    if spec.layers[t].in_channels == 1:
-        return  # the forward pass has shown all of it
+    ahead, back = new_of(spec, t)
+    if ahead:
+        yield Claim(
+            spec=spec,
+            quantity="forward",
+            layer=t,
+            site="",
+            rules=common.weight_rules(spec, t),
+            claim=common.claim_kind(spec),
+            law=common.law(spec, t),
+            statement=f"What {where} adds to the pre-activations, given the layers before that share "
+            f"its output layer, has the scale of a gain {gain:.6g}.",
+            predicted=gain,
+            formula=common.formula(spec, t, "forward"),
+            parts=(Part(lambda o: measure_forward(o, t), gain, layer=t),),
+            combine=single,
+            promise=(spec.method, "forward"),
+            gradients=frozenset(),
+            assumptions=assumptions,
+            departure=common.departure("shared output layer"),
+        )
+    if not back:
+        return  # what was looked at before has shown all of it
     yield Claim(
         spec=spec,
         quantity="backward",

@@ -25,6 +25,14 @@ Importing this package imports Hypothesis but not torch.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+if find_spec("hypothesis") is None:
+    raise ModuleNotFoundError(
+        "hyperverify.strategies needs Hypothesis: pip install 'hyperverify[strategies]'",
+        name="hypothesis",
+    )
+
 from hyperverify.strategies.bounds import Bounds
 from hyperverify.strategies.hypernets import (
     chunked_hypernets,

@@ -352,8 +352,8 @@ def _data(
     read = draw(choose(settings.inputs))
     most = settings.bounds.max_batch if flow == "layerwise" else 1
     for layer in layers:
-        size = layer.output_size(size)
+        reads, size = layer.reads(size), layer.output_size(size)
         alone = math.prod(size) == 1 and layer.groups == 1 and read == "normal"
         # No more than the independent inputs that a layer can have.
-        most = min(most, math.prod(layer.weight_shape[1:])) if alone else 1
+        most = min(most, reads) if alone else 1
     return flow, read, draw(st.integers(1, most))
