@@ -3,7 +3,8 @@
 An :class:`Observation` is one block of R independent replicates of a spec. Its forward pass calls
 the same functions that :class:`hyperverify.nets.Hypernet` calls, through ``torch.func.vmap``; its
 gradients come from autograd. Everything is drawn and computed when it is first asked for, and since
-every tensor has a generator of its own, what is left out changes nothing in what is not.
+every tensor has a generator of its own, what is left out changes nothing in what is not. A compiled
+observation runs the same functions of the same draws through ``torch.compile``.
 
 In streaming mode the output layers H are drawn one at a time, used and dropped, and drawn again
 (the same numbers) for their gradients.
@@ -12,20 +13,22 @@ In streaming mode the output layers H are drawn one at a time, used and dropped,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from hyperverify import nets
+from hyperverify.compiled import compiled_per_replicate, compiling
 from hyperverify.linear_algebra import per_replicate
 from hyperverify.nets import Tensors
 from hyperverify.pivots import rank_tolerance
 from hyperverify.rescale import rescaled
 from hyperverify.sampling import Block
-from hyperverify.specs import HypernetSpec
+from hyperverify.specs import HypernetSpec, LayerSpec
 
 GRADIENTS = ("x", "z", "W", "b", "h", "g", "H", "G")
 
@@ -48,6 +51,31 @@ def single_cotangent(spec: HypernetSpec, t: int) -> bool:
     law of the gradient stays exact. Shared output layers follow the same road.
     """
     return spec.kind == "conv" and (spec.layers[t].relu or spec.output != "own")
+
+
+# What the reference module computes, of one replicate; what is no tensor comes first.
+
+
+def _features(spec: HypernetSpec, t: int, tensors: Tensors) -> Tensor:
+    return nets.features(spec, tensors, t)
+
+
+def _bias_features(spec: HypernetSpec, t: int, tensors: Tensors) -> Tensor:
+    return nets.bias_features(spec, tensors, t)
+
+
+def _weight(spec: HypernetSpec, t: int, tensors: Tensors, h: Tensor) -> Tensor:
+    return nets.generate_weight(spec, tensors, t, h)
+
+
+def _bias(spec: HypernetSpec, t: int, tensors: Tensors, g: Tensor) -> Tensor:
+    b = nets.generate_bias(spec, tensors, t, g)
+    assert b is not None
+    return b
+
+
+def _apply(layer: LayerSpec, W: Tensor, x: Tensor, b: Tensor | None = None) -> Tensor:
+    return nets.apply_layer(layer, W, b, x)
 
 
 class LayerObservation:
@@ -74,35 +102,13 @@ class LayerObservation:
         self._group = whole.spec.output_group(t)
         self.backward_factors: list[Tensor] = []
 
-    # What the reference module computes, of one replicate.
-
-    def _features(self, tensors: Tensors) -> Tensor:
-        return nets.features(self._spec, tensors, self._t)
-
-    def _bias_features(self, tensors: Tensors) -> Tensor:
-        return nets.bias_features(self._spec, tensors, self._t)
-
-    def generate_weight(self, tensors: Tensors, h: Tensor) -> Tensor:
-        """W of one replicate from its output layer and features."""
-        return nets.generate_weight(self._spec, tensors, self._t, h)
-
-    def _generate_bias(self, tensors: Tensors, g: Tensor) -> Tensor:
-        b = nets.generate_bias(self._spec, tensors, self._t, g)
-        assert b is not None
-        return b
-
-    def _apply(self, W: Tensor, x: Tensor, b: Tensor | None = None) -> Tensor:
-        return nets.apply_layer(self._layer, W, b, x)
-
-    # What R replicates show.
-
     @cached_property
     def h(self) -> Tensor:
         if self._t and self._spec.embeddings == "one":
             return self._whole.layers[0].h
         inputs = self._whole.tensors("embeddings.", "trunk.", f"input_layers.{self._t}.")
         with torch.no_grad():
-            h = per_replicate(self._features, inputs)
+            h = self._whole.per_replicate(_features, (self._spec, self._t), inputs)
         return h.requires_grad_(self._whole.differentiable)
 
     @cached_property
@@ -114,7 +120,7 @@ class LayerObservation:
             return self._whole.layers[first].g
         inputs = self._whole.tensors("embeddings.", "trunk.", "bias_embeddings.", "bias_trunk.")
         with torch.no_grad():
-            g = per_replicate(self._bias_features, inputs)
+            g = self._whole.per_replicate(_bias_features, (self._spec, self._t), inputs)
         # A leaf of its own, also where g = h: dL/dg stays apart from dL/dh.
         return g.detach().clone().requires_grad_(self._whole.differentiable)
 
@@ -123,8 +129,12 @@ class LayerObservation:
         whole = self._whole
         ts = whole.leaves(f"output_layers.{self._group}.")
         with torch.set_grad_enabled(whole.differentiable and not whole.streaming):
-            W = per_replicate(self.generate_weight, ts, self.h)
+            W = self.generate_weight(ts)
         return W.requires_grad_(whole.differentiable)
+
+    def generate_weight(self, tensors: Tensors) -> Tensor:
+        """W from its output layer's tensors and the features."""
+        return self._whole.per_replicate(_weight, (self._spec, self._t), tensors, self.h)
 
     @cached_property
     def b(self) -> Tensor | None:
@@ -132,7 +142,7 @@ class LayerObservation:
         if g is None:
             return None
         ts = self._whole.leaves(f"bias_layers.{self._group}.")
-        return per_replicate(self._generate_bias, ts, g)
+        return self._whole.per_replicate(_bias, (self._spec, self._t), ts, g)
 
     @cached_property
     def x(self) -> Tensor:
@@ -147,9 +157,8 @@ class LayerObservation:
 
     @cached_property
     def z(self) -> Tensor:
-        if self.b is None:
-            return per_replicate(self._apply, self.W, self.x)
-        return per_replicate(self._apply, self.W, self.x, self.b)
+        tensors = (self.W, self.x) if self.b is None else (self.W, self.x, self.b)
+        return self._whole.per_replicate(_apply, (self._layer,), *tensors)
 
     @cached_property
     def y(self) -> Tensor:
@@ -182,12 +191,23 @@ class Observation:
         block: the replicates.
         gradients: which gradients may be asked for, of ``GRADIENTS``.
         streaming: at most one H in memory; by default where a block's H are large.
+        compiled: through ``torch.compile``; what is drawn is the same, what is computed from it
+            differs by rounding (:mod:`hyperverify.rounding`).
+
+    Raises:
+        HyperverifyError: when something is asked for that torch cannot compile.
     """
 
     def __init__(
-        self, block: Block, gradients: Sequence[str] = (), streaming: bool | None = None
+        self,
+        block: Block,
+        gradients: Sequence[str] = (),
+        streaming: bool | None = None,
+        *,
+        compiled: bool = False,
     ) -> None:
         self.block = block
+        self.compiled = compiled
         self.spec = block.spec
         self.kinds = tuple(kind for kind in GRADIENTS if kind in gradients)
         self.differentiable = bool(self.kinds)
@@ -215,6 +235,14 @@ class Observation:
         self.cache.clear()
         self._kept.clear()
         self._gradients.clear()
+
+    def per_replicate(
+        self, function: Callable[..., Tensor], static: tuple[Hashable, ...], *batched: Any
+    ) -> Tensor:
+        """``function(*static, *tensors)`` of each replicate's tensors, shape (R, ...)."""
+        if self.compiled:
+            return compiled_per_replicate(function, static, *batched)
+        return per_replicate(partial(function, *static), *batched)
 
     # --- tensors of the hypernet ---------------------------------------------------------------
 
@@ -272,13 +300,19 @@ class Observation:
                     wanted.append(tensor)
                     places.append((t, kind))
             self._gradients[t] = {}
-        found = torch.autograd.grad(
-            outputs, wanted, entering, allow_unused=True, materialize_grads=True
-        )
+        found = self._differentiate(outputs, wanted, entering)
         for (t, kind), gradient in zip(places, found, strict=True):
             self._gradients[t][kind] = gradient
         if self.streaming:
             self._backward_streamed(ts)
+
+    def _differentiate(
+        self, outputs: list[Tensor], wanted: list[Tensor], entering: list[Tensor]
+    ) -> tuple[Tensor, ...]:
+        with compiling() if self.compiled else nullcontext():
+            return torch.autograd.grad(
+                outputs, wanted, entering, allow_unused=True, materialize_grads=True
+            )
 
     def _target(self, t: int, kind: str) -> Tensor | None:
         group = self.spec.output_group(t)
@@ -300,9 +334,9 @@ class Observation:
             layer, group = self.layers[t], spec.output_group(t)
             tensors = self.tensors(f"output_layers.{group}.")
             weight = tensors[f"output_layers.{group}.weight"].requires_grad_("H" in wanted)
-            W = per_replicate(layer.generate_weight, tensors, layer.h)
+            W = layer.generate_weight(tensors)
             targets = [layer.h if k == "h" else weight for k in wanted]
-            found = torch.autograd.grad(W, targets, self._gradients[t]["W"])
+            found = self._differentiate([W], targets, [self._gradients[t]["W"]])
             for kind, part in zip(wanted, found, strict=True):
                 key = self._shared_key(t, kind)
                 sums[key] = sums[key] + part if key in sums else part

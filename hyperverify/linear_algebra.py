@@ -25,9 +25,21 @@ def per_replicate(function: Callable[..., Tensor], *batched: Any) -> Tensor:
     return cast(Tensor, cast(Any, vmap)(function)(*batched))
 
 
+def _without_nan(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrices with 0 in the place of those that LAPACK refuses for a NaN or an infinity.
+
+    Also returned is what to add to results of theirs, NaN or 0, shape (..., 1, 1).
+    """
+    finite = matrix.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
+    nothing = matrix.new_zeros(())
+    return torch.where(finite, matrix, nothing), torch.where(finite, nothing, torch.nan)
+
+
 def svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Thin singular value decomposition: U, sizes, V^T."""
-    return cast("tuple[Tensor, Tensor, Tensor]", _linalg.svd(matrix, full_matrices=False))
+    """Thin singular value decomposition: U, sizes, V^T; NaN of a matrix that is not finite."""
+    clean, nan = _without_nan(matrix)
+    U, sizes, V = cast("tuple[Tensor, Tensor, Tensor]", _linalg.svd(clean, full_matrices=False))
+    return U + nan, sizes + nan[..., 0], V + nan
 
 
 def cholesky(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,13 +54,15 @@ def solve_lower(factor: Tensor, targets: Tensor) -> Tensor:
 
 
 def pinv(matrix: Tensor) -> Tensor:
-    """Pseudo-inverse."""
-    return cast(Tensor, _linalg.pinv(matrix))
+    """Pseudo-inverse; NaN of a matrix that is not finite."""
+    clean, nan = _without_nan(matrix)
+    return cast(Tensor, _linalg.pinv(clean)) + nan
 
 
 def smallest_eigenvalue(matrix: Tensor) -> Tensor:
-    """The smallest eigenvalue of a symmetric matrix."""
-    return cast(Tensor, _linalg.eigvalsh(matrix))[..., 0]
+    """The smallest eigenvalue of a symmetric matrix; NaN of one that is not finite."""
+    clean, nan = _without_nan(matrix)
+    return cast(Tensor, _linalg.eigvalsh(clean))[..., 0] + nan[..., 0, 0]
 
 
 def norm(tensor: Tensor) -> Tensor:

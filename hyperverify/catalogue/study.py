@@ -245,8 +245,10 @@ def run_study(
         if not active:
             break
         start = time.perf_counter()
-        wanted = frozenset[str]().union(*(outcome.claim.gradients for outcome in active))
-        observation = Observation(block, tuple(wanted), **({"compiled": True} if compiled else {}))
+        # What needs no gradients is compiled anew: a compiled study stays differentiable to its end.
+        asking = outcomes if compiled else active
+        wanted = frozenset[str]().union(*(outcome.claim.gradients for outcome in asking))
+        observation = Observation(block, tuple(wanted), compiled=compiled)
         shared = (time.perf_counter() - start) / len(active)
         for outcome in active:
             outcome.feed(observation)
