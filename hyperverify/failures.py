@@ -244,7 +244,13 @@ def command(spec: HypernetSpec, settings: Mapping[str, object]) -> str:
     Args:
         spec: what to check.
         settings: keyword arguments of `hyperverify.testing.assert_verified`.
+
+    Returns:
+        The command; or, for an initializer without a name to import, words that say so.
     """
+    initializer = str(settings.get("initializer"))
+    if "<" in initializer:  # <locals>, <lambda>
+        return f"by the same call: {initializer} cannot be imported"
     given = "".join(f", {name}={short(value)}" for name, value in settings.items())
     code = (
         "from hyperverify import *; from hyperverify.testing import assert_verified; "

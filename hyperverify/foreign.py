@@ -6,7 +6,7 @@ generator=generator)``, and fills the parameters of one :class:`hyperverify.nets
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +20,11 @@ from hyperverify.specs import HypernetSpec
 from hyperverify.targets import load_target
 
 Initializer = Callable[..., Any]
+_TELLING = 64  # coincidences that are none
+_APART = 0x9E3779B9  # keeps the global generators from repeating the given one
+_SOURCES = (
+    "draws from the generator that it is given, or from the global ones, never seeded by itself"
+)
 FORM = "init_(model, *, generator), to fill the parameters of a hyperverify.Hypernet"
 
 
@@ -63,8 +68,8 @@ def drawn_by(
         By the names of :func:`hyperverify.plan.plan`, shape (R, *shape).
 
     Raises:
-        HyperverifyError: the initializer raises, replaces or reshapes parameters, or draws the same
-            numbers every time.
+        HyperverifyError: the initializer raises or reshapes parameters, draws the same numbers at
+            every call, or other ones when it is asked again.
     """
     device = generator.device
     model = Hypernet(spec, device="meta", dtype=dtype).to_empty(device=device)
@@ -73,16 +78,37 @@ def drawn_by(
         for name, draw in plan(spec).items()
     }
     parameters = dict(model.named_parameters())
-    with isolated_generators(generator.initial_seed()):
+    seed = generator.initial_seed()
+    with isolated_generators(seed ^ _APART):
         for r in range(replicates):
-            for name, parameter in parameters.items():
-                parameter.data = tensors[name][r]  # filled in place: no copy
-            _call(initializer, model, generator)
-            after = dict(model.named_parameters())
-            for name, parameter in parameters.items():
-                _keep(tensors[name][r], after.get(name), parameter, name)
+            rooms = {name: tensor[r] for name, tensor in tensors.items()}
+            _fill(initializer, model, parameters, rooms, generator)
+    again = {name: torch.zeros_like(tensor[0]) for name, tensor in tensors.items()}
+    with isolated_generators(seed ^ _APART):
+        twin = torch.Generator(device).manual_seed(seed)
+        _fill(initializer, model, parameters, again, twin)
     _refuse_repetition(tensors, spec)
+    _refuse_other_sources(tensors, again)
     return tensors
+
+
+def _fill(
+    initializer: Initializer,
+    model: nn.Module,
+    parameters: Mapping[str, nn.Parameter],
+    rooms: Mapping[str, Tensor],
+    generator: torch.Generator,
+) -> None:
+    """One call, of a model that is all zeros; its parameters end up in their rooms."""
+    for name, parameter in parameters.items():
+        parameter.data = rooms[name]  # filled in place: no copy
+    _call(initializer, model, generator)
+    after = dict(model.named_parameters())
+    for name, parameter in parameters.items():
+        _keep(rooms[name], after.get(name), parameter, name)
+        if after[name] is not parameter:  # put back, for the next call
+            home, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(home), leaf, parameter)
 
 
 def _call(initializer: Initializer, model: nn.Module, generator: torch.Generator) -> None:
@@ -90,30 +116,43 @@ def _call(initializer: Initializer, model: nn.Module, generator: torch.Generator
         initializer(model, generator=generator)
     except HyperverifyError:
         raise
-    except Exception as error:
-        told = " ".join(str(error).split())[:200]
-        raise HyperverifyError(
-            f"the initializer raises {type(error).__name__}: {told}; allowed: {FORM}"
-        ) from error
+    except (Exception, SystemExit) as error:
+        told = " ".join([f"{type(error).__name__}:", *str(error).split()])[:200].rstrip(":")
+        raise HyperverifyError(f"the initializer raises {told}; allowed: {FORM}") from error
 
 
 def _keep(room: Tensor, after: nn.Parameter | None, given: nn.Parameter, name: str) -> None:
     """Copy what an initializer put elsewhere (another .data, another Parameter) into its room."""
-    if after is given and given.data_ptr() == room.data_ptr():
-        return
     if after is None or after.shape != room.shape:
         shape = None if after is None else tuple(after.shape)
         raise BadArgument(f"parameter {name}", shape, f"its shape {tuple(room.shape)} to be kept")
-    room.copy_(after.detach())
+    if after.is_complex():
+        raise BadArgument(f"parameter {name}", after.dtype, "real numbers")
+    there = (room.data_ptr(), room.stride())
+    if after is not given or (after.data_ptr(), after.stride()) != there:
+        room.copy_(after.detach().clone())  # a clone: it may be another view of the room itself
 
 
-def _refuse_repetition(tensors: dict[str, Tensor], spec: HypernetSpec) -> None:
-    """Replicates must be independent: an initializer that seeds itself repeats one hypernet."""
-    random = [n for n, draw in plan(spec).items() if draw.variance and tensors[n].shape[0] > 1]
-    if random and all(torch.equal(tensors[name][0], tensors[name][1]) for name in random):
-        if all(not tensors[name].any() for name in random):
-            return  # zeros every time: that is a scale, and a wrong one, for the checks to refute
-        raise HyperverifyError(
-            "the initializer draws the same numbers at every call; allowed: draws from the generator "
-            "that it is given, or from the global ones, never seeded by itself"
-        )
+def _refuse_repetition(tensors: Mapping[str, Tensor], spec: HypernetSpec) -> None:
+    """Replicates must be independent: what an initializer seeds by itself, it repeats."""
+    for name, draw in plan(spec).items():
+        drawn = tensors[name]
+        # Few signs, or the one bfloat16 of two tiny nets, may coincide by chance.
+        if not draw.variance or drawn[1:].numel() < _TELLING:
+            continue
+        # Zeros or infinities every time are a scale, and a wrong one, for the checks to refute.
+        told = bool(drawn.any()) and bool(drawn.isfinite().all())
+        if told and bool((drawn == drawn[:1]).all()):
+            raise HyperverifyError(
+                f"the initializer draws the same {name} at every call; allowed: {_SOURCES}"
+            )
+
+
+def _refuse_other_sources(tensors: Mapping[str, Tensor], again: Mapping[str, Tensor]) -> None:
+    """A verdict can be repeated only if the same generators give the same hypernet."""
+    for name, tensor in tensors.items():
+        first, second = tensor[0].nan_to_num(), again[name].nan_to_num()
+        if not torch.equal(first, second):
+            raise HyperverifyError(
+                f"the initializer draws another {name} from the same generators; allowed: {_SOURCES}"
+            )

@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from hyperverify.errors import HyperverifyError
-from hyperverify.pytest_session import MARK, NETS, Options, Session, allowance, read_options
+from hyperverify.pytest_options import NETS, Options, read_options
+from hyperverify.pytest_session import MARK, Session, allowance
 
 __all__ = ["Session"]
 
@@ -197,15 +198,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(f"{item.nodeid}: {mistake}", pytrace=False)
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of the one that makes xfail of a failure
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Send what the test did along with its report."""
     report = yield
     session = item.config.stash[SESSION]
-    if report.when == "call" and report.passed:
-        session.end(item.nodeid)
+    session.end(item.nodeid, failed=report.failed, last=report.when == "teardown")
     sent = session.drain()
     if sent:
         report.__dict__["hyperverify"] = sent

@@ -11,125 +11,23 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from hyperverify.errors import BadArgument, HyperverifyError
+from hyperverify.pytest_options import NETS, Options
 
 if TYPE_CHECKING:
+    from hyperverify.check_results import CheckResult
     from hyperverify.findings import Finding
     from hyperverify.specs import HypernetSpec
     from hyperverify.store import Check
 
-NETS: Final = ("device", "dtype", "backend", "initializer")
 MARK: Final = "@pytest.mark.hyperverify(checks=..., examples=...)"
 
 
 class OverspentError(HyperverifyError):
     """More checks than were counted: the session's guarantee would be void."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """The session's options, as they were typed and judged.
-
-    Attributes:
-        alpha: chance of any false REFUTED in the whole session.
-        seed: root of all randomness.
-        checks: the number that alpha is divided by, or None for the number counted.
-        report: the HTML file to write, or None.
-        device, dtype, backend: of the nets of ``verify``, where the test does not say.
-        initializer: what ``verify`` checks in the place of the library's own, where the test does
-            not say: ``package.module:name`` or ``path/to/file.py:name``.
-    """
-
-    alpha: float = 1e-6
-    seed: int = 0
-    checks: int | None = None
-    report: Path | None = None
-    device: str = "cpu"
-    dtype: str = "float32"
-    backend: str = "eager"
-    initializer: str | None = None
-
-    @property
-    def nets(self) -> dict[str, Any]:
-        """The options about what is sampled, as `verify` takes them."""
-        return {name: getattr(self, name) for name in NETS}
-
-
-def read_options(
-    alpha: str | None,
-    seed: str | None,
-    checks: str | None,
-    report: str | None,
-    **nets: str | None,
-) -> Options:
-    """Judge the options, None standing for one that is not given.
-
-    Raises:
-        BadArgument: a value that is not allowed, in one line.
-    """
-    known = Options()
-    return Options(
-        alpha=_number("--hyperverify-alpha", alpha, known.alpha),
-        seed=_whole("--hyperverify-seed", seed, 0, known.seed),
-        checks=_whole("--hyperverify-checks", checks, 1, None),
-        report=None if report is None else _destination("--hyperverify-report", report),
-        **_nets({name: value for name, value in nets.items() if value is not None}),
-    )
-
-
-def _nets(typed: Mapping[str, str]) -> dict[str, Any]:
-    """Judged where their meaning is known, which imports torch: only if one is given."""
-    if typed:
-        from hyperverify.settings import RunSettings
-
-        try:
-            RunSettings(**cast("dict[str, Any]", {"device": "cpu", **typed}))
-        except BadArgument as error:
-            raise BadArgument(f"--hyperverify-{error.name}", error.value, error.allowed) from error
-    return dict(typed)
-
-
-def _number(name: str, typed: str | None, default: float) -> float:
-    if typed is None:
-        return default
-    try:
-        value = float(typed)
-    except ValueError:
-        value = 0.0
-    if not (isfinite(value) and 1e-15 <= value <= 0.1):
-        raise BadArgument(name, typed, "a number from 1e-15 to 0.1")
-    return value
-
-
-def _whole(name: str, typed: str | None, least: int, default: Any) -> Any:
-    if typed is None:
-        return default
-    try:
-        value = int(typed)
-    except ValueError:
-        value = least - 1
-    if not least <= value < 2**63:
-        raise BadArgument(name, typed, f"an integer from {least} to 2^63 - 1")
-    return value
-
-
-def _destination(name: str, typed: str) -> Path:
-    from hyperverify import destination
-
-    path = Path(typed)
-    if path.suffix not in (".html", ".htm") or path.is_dir():
-        raise BadArgument(name, typed, "the name of a file that ends in .html")
-    try:
-        destination.check(str(path.parent), force=True)
-    except BadArgument as error:
-        raise BadArgument(name, typed, f"a file in {error.allowed}") from None
-    return path
 
 
 def allowance(marker: Mapping[str, object], examples: int | None) -> int:
@@ -175,6 +73,7 @@ class Session:
         self._spent: dict[str, int] = {}
         self._known: set[tuple[object, ...]] = set()
         self._failed: set[str] = set()
+        self._admitted: set[str] = set()
         self._pending: dict[str, Any] = {}
 
     # ------------------------------------------------------------------------------------ the budget
@@ -239,13 +138,18 @@ class Session:
             pending["worker"] = os.environ.get("PYTEST_XDIST_WORKER", "main")
         return pending
 
-    def end(self, test: str) -> None:
-        """A test has passed: then none of its recorded checks may have failed."""
-        if test in self._failed:
+    def end(self, test: str, *, failed: bool, last: bool) -> None:
+        """A phase of a test is over: after the last, a failed check must have failed the test too.
+
+        A test that caught the error does not fail, nor does one that then skips or is marked xfail.
+        """
+        if failed:
+            self._admitted.add(test)
+        elif last and test in self._failed - self._admitted:
             self._complain(
-                f"{test} passed although one of its checks on the session's record is not VERIFIED; "
-                "allowed: to expect a failure of hyperverify.testing's assertions, which are on no "
-                "record"
+                f"{test} did not fail although one of its checks on the session's record is not "
+                "VERIFIED; allowed: to expect a failure of hyperverify.testing's assertions, which "
+                "are on no record"
             )
 
     def _complain(self, text: str) -> None:
@@ -284,6 +188,12 @@ class Session:
         self._spent[test] = spent + number
         self._pending["spent"] = self._pending.get("spent", 0) + number
         return test
+
+    def _refund(self, test: str) -> None:
+        """Take back the charge for a check that ended without a verdict."""
+        if test not in self._failed:
+            self._spent[test] -= 1
+            self._pending["spent"] -= 1
 
     # ------------------------------------------------------------------------------------ the checks
 
@@ -330,6 +240,29 @@ class Session:
         testing.refuse_checks(spec, made, settings, {"in pytest": self._command(test)})
         return made
 
+    def check(self, factory: Callable[[], Any], **settings: Any) -> CheckResult:
+        """`hyperverify.testing.assert_initialized` likewise: any hypernetwork, one check in all.
+
+        Args:
+            factory: returns a freshly built and initialized model.
+            settings: as of `assert_initialized`, but for alpha, checks and seed, which are given.
+        """
+        __tracebackhide__ = True
+        from hyperverify import check_assertion, checking
+
+        _refuse_given(settings)
+        test = self._spend(1)
+        try:
+            result = checking.check(factory, alpha=self.alpha_check, seed=self.seed, **settings)
+        except Exception:
+            self._refund(test)  # no verdict was reached
+            raise
+        name = check_assertion.factory_name(factory)
+        self._keep(test, (check_assertion.check_of_result(result, name, test, self.alpha_check),))
+        if result.verdict != "VERIFIED":
+            check_assertion.refuse_result(result, name, self._command(test))
+        return result
+
     def assert_second_moment(self, sample: object, expected: float, **settings: Any) -> Finding:
         """`hyperverify.testing.assert_second_moment` likewise; alpha, checks and seed are given."""
         __tracebackhide__ = True
@@ -348,13 +281,16 @@ class Session:
         self, measure: Any, sample: object, expected: float, settings: dict[str, Any]
     ) -> Finding:
         __tracebackhide__ = True
-        for name in ("alpha", "checks", "seed"):
-            if name in settings:
-                raise BadArgument(name, settings[name], "nothing here: the session gives it")
+        _refuse_given(settings)
         settings.setdefault("what", "the sample")
-        self._spend(1)
+        test = self._spend(1)
         shared = {"alpha": self.alpha, "checks": self.checks, "seed": self.seed}
-        return self._judge(cast("Finding", measure(sample, expected, **settings, **shared)))
+        try:
+            finding = cast("Finding", measure(sample, expected, **settings, **shared))
+        except Exception:
+            self._refund(test)  # no verdict was reached: Hypothesis may run the example again
+            raise
+        return self._judge(finding)
 
     def record(self, check: Check | Finding | object) -> None:
         """Put a check that the test made by itself on the session's record; fail it if need be.
@@ -424,3 +360,10 @@ class Session:
             f"pytest {shlex.quote(test)} --hyperverify-seed={self.seed} "
             f"--hyperverify-alpha={self.alpha!r} --hyperverify-checks={self.checks}{nets}"
         )
+
+
+def _refuse_given(settings: Mapping[str, object]) -> None:
+    """Refuse what the session gives."""
+    for name in ("alpha", "checks", "seed"):
+        if name in settings:
+            raise BadArgument(name, settings[name], "nothing here: the session gives it")

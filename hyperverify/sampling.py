@@ -30,6 +30,7 @@ DEVICES = ("auto", "cpu", "cuda")
 # 8 MB of float32 a block: the working set stays near the caches and the memory flat.
 _BLOCK_ENTRIES = 2**21
 _MAX_REPLICATES = 4096
+_MAX_CALLS = 256  # a foreign initializer is called once a replicate, which takes its time
 
 
 def resolve_device(name: str) -> torch.device:
@@ -196,6 +197,8 @@ def blocks(
     """
     chosen = plan(spec) if draws is None else draws
     replicates = replicates_per_block(spec)
+    if initializer is not None:
+        replicates = min(replicates, _MAX_CALLS)
     index = 0
     while True:
         yield Block(spec, root_seed, index, replicates, device, dtype, chosen, initializer)

@@ -9,6 +9,7 @@ from typing import cast
 
 import torch
 
+from hyperverify import targets
 from hyperverify.catalogue.study import Study
 from hyperverify.catalogue.suites import SUITES, studies
 from hyperverify.errors import BadArgument, HyperverifyError
@@ -47,7 +48,8 @@ class RunSettings:
         initializer: one to check in the place of the library's own, see
             :mod:`hyperverify.foreign`; or its name, ``package.module:name`` or
             ``path/to/file.py:name``, which worker processes need.
-        workers: processes; None for one a core that may be used, but at most 8.
+        workers: processes; None for one a core that may be used, but at most 8, and one for an
+            initializer that is given without a name.
 
     Raises:
         BadArgument: for a value that is not allowed.
@@ -95,6 +97,9 @@ class RunSettings:
         if not isinstance(cast(object, self.backend), str) or self.backend not in BACKENDS:
             raise BadArgument("backend", self.backend, "one of " + ", ".join(BACKENDS))
         resolve_initializer(self.initializer)
+        if callable(self.initializer) and (workers or 1) > 1:
+            allowed = f"1, unless the initializer is given by its name, {targets.FORM}"
+            raise BadArgument("workers", workers, allowed)
         object.__setattr__(self, "resolved", resolve_device(self.device))
 
     def chosen(self) -> list[Study]:
@@ -117,7 +122,7 @@ class RunSettings:
 
     def worker_count(self) -> int:
         """Processes to use."""
-        if self.resolved.type == "cuda":
+        if self.resolved.type == "cuda" or callable(self.initializer):
             return 1
         return self.workers or min(_cores(), MOST_BY_DEFAULT)
 

@@ -40,24 +40,31 @@ def load_target(what: str, target: object) -> Callable[..., Any]:
     if not isinstance(target, str) or not target.rpartition(":")[0] or target.endswith(":"):
         raise BadArgument(what, target, FORM)
     home, _, name = target.rpartition(":")
-    module = _from_file(what, Path(home)) if home.endswith(".py") else _from_name(what, home)
+    module = _from_file(what, target) if home.endswith(".py") else _from_name(what, target)
     found: object = module
     for part in name.split("."):
-        if not hasattr(found, part):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
             known = [n for n in vars(module) if not n.startswith("_") and callable(vars(module)[n])]
             here = ", ".join(known[:8]) or "none"
-            raise BadArgument(what, target, f"a name that {home} has; callables there: {here}")
-        found = getattr(found, part)
+            raise BadArgument(
+                what, target, f"a name that {home} has; callables there: {here}"
+            ) from None
+        except Exception as error:  # modules may load their names when they are asked for
+            raise _refusal(what, target, error) from error
     if not callable(found):
         raise BadArgument(
-            what, target, f"something that can be called, not a {type(found).__name__}"
+            what, target, f"something that can be called; this is of type {type(found).__name__}"
         )
     return cast("Callable[..., Any]", found)
 
 
-def _from_file(what: str, path: Path) -> ModuleType:
+def _from_file(what: str, target: str) -> ModuleType:
+    home, _, _ = target.rpartition(":")
+    path = Path(home)
     if not path.is_file():
-        raise BadArgument(what, str(path), "a Python file that exists")
+        raise BadArgument(what, target, "a Python file that exists")
     resolved = path.resolve()
     # The digest keeps two files of one name apart; sys.modules is where dataclasses look.
     digest = hashlib.sha256(str(resolved).encode()).hexdigest()[:12]
@@ -73,22 +80,27 @@ def _from_file(what: str, path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
-        del sys.modules[name]
-        raise _refusal(what, str(path), error) from error
+        sys.modules.pop(name, None)
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise _refusal(what, home, error) from error
     return module
 
 
-def _from_name(what: str, name: str) -> ModuleType:
+def _from_name(what: str, target: str) -> ModuleType:
+    name, _, _ = target.rpartition(":")
     if not all(part.isidentifier() for part in name.split(".")):
-        raise BadArgument(what, name, FORM)
+        raise BadArgument(what, target, FORM)
     _first_on_path(str(Path.cwd()))
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name + ".").startswith(error.name + "."):
-            raise BadArgument(what, name, "a module that can be imported from here") from error
+            raise BadArgument(what, target, "a module that can be imported from here") from error
         raise _refusal(what, name, error) from error
-    except BaseException as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too
         raise _refusal(what, name, error) from error
 
 
@@ -97,10 +109,8 @@ def _first_on_path(folder: str) -> None:
         sys.path.insert(0, folder)
 
 
-def _refusal(what: str, name: str, error: BaseException) -> BaseException:
-    """The error to raise for what a module raised: Ctrl-C stays Ctrl-C."""
-    if isinstance(error, KeyboardInterrupt):
-        return error
+def _refusal(what: str, name: str, error: BaseException) -> TargetError:
+    """The error to raise for what a module raised."""
     told = " ".join(str(error).split())[:200]
     said = f"{type(error).__name__}: {told}" if told else type(error).__name__
     return TargetError(f"{what}: {name} cannot be imported: {said}")

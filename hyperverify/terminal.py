@@ -48,7 +48,8 @@ class _Output(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _stdout() -> Console:
+def stdout() -> Console:
+    """A console for results: as wide as the terminal, or wide enough for a table in a file."""
     console = _Output(highlight=False)
     if not console.is_terminal:
         console = _Output(highlight=False, width=_PIPE_WIDTH)
@@ -102,7 +103,7 @@ def _duration(seconds: float) -> str:
 
 def summary(run: Run, written: Sequence[Path]) -> None:
     """By rule: how many checks came to which verdict; then the checks in trouble and the files."""
-    console = _stdout()
+    console = stdout()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("rule", no_wrap=True)
     for heading in ("checks", *STYLES):
@@ -142,8 +143,10 @@ def _troubles(console: Console, run: Run, folder: Path) -> None:
     if len(troubled) > _LISTED:
         console.print(f"... and {len(troubled) - _LISTED} more; the report has them all.")
     if troubled:
-        command = shlex.join(["hyperverify", "replay", str(folder), troubled[0].id])
-        console.print(Text(f"again: {_harmless(command)}\n"), soft_wrap=True)
+        words = ["hyperverify", "replay", str(folder), troubled[0].id]
+        if run.initializer is not None:
+            words += ["--initializer", run.initializer]
+        console.print(Text(f"again: {_harmless(shlex.join(words))}\n"), soft_wrap=True)
 
 
 def _figures(check: Check) -> str:
@@ -165,7 +168,7 @@ def rules_table(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         cells = (row["id"], row["quantity"], row["text"], row["citation"])
         table.add_row(*(Text(str(cell)) for cell in cells))
-    console = _stdout()
+    console = stdout()
     console.print(table)
     console.print(
         "s is 2 where the layer's output goes through a ReLU, else 1. "
@@ -185,7 +188,7 @@ def rule_card(
         spelled: the option that stands for an argument.
         given: the arguments as they were typed.
     """
-    console = _stdout()
+    console = stdout()
 
     def line(text: str, style: str = "") -> None:
         console.print(Text(text, style=style), soft_wrap=True)
@@ -233,7 +236,7 @@ def comparison(
         changed: the keys that differ.
         run: the stored run; where it ran is named if something differs.
     """
-    console = _stdout()
+    console = stdout()
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, title=Text(_harmless(check_id)), title_justify="left"
     )

@@ -21,6 +21,7 @@ from hyperverify.budget import AlphaBudget
 from hyperverify.catalogue import claims_of
 from hyperverify.catalogue.records import record
 from hyperverify.catalogue.study import Levels, Study
+from hyperverify.check_assertion import assert_initialized
 from hyperverify.confidence import check_law
 from hyperverify.errors import BadArgument
 from hyperverify.evidence import Law
@@ -47,6 +48,7 @@ __all__ = [
     "InconclusiveError",
     "RefutedError",
     "assert_gain",
+    "assert_initialized",
     "assert_second_moment",
     "assert_verified",
     "min_df_gain",

@@ -372,19 +372,57 @@ def test_record(suite: pytest.Pytester) -> None:
     )
 
 
-def test_a_recorded_failure_cannot_pass(suite: pytest.Pytester) -> None:
+@pytest.mark.parametrize("way", ["caught", "skipped", "xfail", "in a fixture"])
+def test_a_recorded_failure_is_one_of_the_session_whatever_becomes_of_the_test(
+    suite: pytest.Pytester, way: str
+) -> None:
+    check = "hyperverify.assert_second_moment(draw, 3.0, **LOOSE)"
+    write(
+        suite,
+        test_a=f"""
+    WAY = {way!r}
+
+    @pytest.fixture
+    def before(hyperverify):
+        if WAY == "in a fixture":
+            with pytest.raises(AssertionError):
+                {check}
+
+    @pytest.mark.hyperverify
+    def test_expecting(request, before, hyperverify):
+        if WAY == "in a fixture":
+            return
+        if WAY == "xfail":
+            request.applymarker(pytest.mark.xfail)
+            {check}
+        with pytest.raises(AssertionError):
+            {check}
+        if WAY == "skipped":
+            pytest.skip()
+    """,
+    )
+    done = run_in(suite)
+    done.assert_outcomes(
+        passed=way in ("caught", "in a fixture"), skipped=way == "skipped", xfailed=way == "xfail"
+    )
+    assert done.ret == pytest.ExitCode.TESTS_FAILED
+    done.stdout.fnmatch_lines(
+        ["hyperverify: ERROR: test_a.py::test_expecting did not fail although*"]
+    )
+
+
+def test_a_failure_that_fails_its_test_is_told_once(suite: pytest.Pytester) -> None:
     write(
         suite,
         test_a="""
     @pytest.mark.hyperverify
-    def test_expecting(hyperverify):
-        with pytest.raises(AssertionError):
-            hyperverify.assert_second_moment(draw, 3.0, **LOOSE)
+    def test_wrong(hyperverify):
+        hyperverify.assert_second_moment(draw, 3.0, **LOOSE)
     """,
     )
     done = run_in(suite)
-    assert done.ret == pytest.ExitCode.TESTS_FAILED
-    done.stdout.fnmatch_lines(["hyperverify: ERROR: test_a.py::test_expecting passed although*"])
+    done.assert_outcomes(failed=1)
+    done.stdout.no_fnmatch_line("*did not fail although*")
 
 
 # --- Hypothesis. ------------------------------------------------------------------------------------
@@ -529,6 +567,31 @@ def test_verdicts_do_not_depend_on_xdist_or_order(suite: pytest.Pytester) -> Non
     assert not [line for line in done.errlines if "rror" in line]
     assert alone == backward == shared
     assert len(alone["checks"]) > 10
+
+
+def test_a_draw_that_raises_is_charged_for_no_check(suite: pytest.Pytester) -> None:
+    """Hypothesis runs a failing example again: its own error is told, not an overspent budget."""
+    write(
+        suite,
+        test_it="""
+    from hypothesis import given, settings
+    from hypothesis import strategies as st
+
+    def broken(seed):
+        raise RuntimeError("the draw itself is broken")
+
+    @settings(max_examples=2, deadline=None, database=None)
+    @given(number=st.integers(0, 3))
+    @pytest.mark.hyperverify(checks=1)
+    def test_draws(hyperverify, number):
+        hyperverify.assert_second_moment(broken, 1, what=f"number {number}", **LOOSE)
+    """,
+    )
+    result = run_in(suite)
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert "RuntimeError: the draw itself is broken" in text
+    assert "OverspentError" not in text
 
 
 def test_an_overspent_budget_is_an_error_under_xdist(suite: pytest.Pytester) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,8 @@ from hyperverify.catalogue.suites import studies
 from hyperverify.errors import BadArgument, HyperverifyError
 from hyperverify.evidence import confidence_sequence, df_cap
 from hyperverify.failures import in_lines, short
-from hyperverify.init import hyperfan_in_normal_
+from hyperverify.init import hyperfan_in_normal_, init_hypernet_
+from hyperverify.nets import Hypernet
 from hyperverify.plan import Draw, plan
 from hyperverify.specs import EmbeddingSpec, HypernetSpec, LayerSpec
 from hyperverify.testing import (
@@ -397,3 +399,16 @@ def test_refused(name: str) -> None:
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, BadArgument) or name == "budget"
+
+
+def test_an_initializer_without_a_name_is_in_no_command() -> None:
+    def local(model: Hypernet, *, generator: torch.Generator) -> None:
+        init_hypernet_(model, generator=generator)
+        torch.nn.init.zeros_(model.get_parameter("output_layers.0.weight"))
+
+    with pytest.raises(RefutedError) as error:
+        assert_verified(SPEC, quantities=("weights",), tolerance=0.3, initializer=local)
+    assert re.search(
+        r"again +by the same call: .*<locals>\.local cannot be imported", str(error.value)
+    )
+    assert "python -c" not in str(error.value)
