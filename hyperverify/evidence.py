@@ -86,7 +86,7 @@ class EvidenceStream(Protocol):
     @property
     def trail(self) -> list[tuple[int, float, float]]: ...
 
-    def add(self, S: float, nu: int, /, *, look: bool = True) -> Verdict | None: ...
+    def add(self, S: float, nu: int, /, *, look: bool = ...) -> Verdict | None: ...
     def merge(self, other: Self, /) -> Verdict | None: ...
     def interval(self) -> tuple[float, float]: ...
     def finish(self) -> Verdict: ...
@@ -266,7 +266,7 @@ class Evidence(_Stream):
         return self._merge(other)
 
     def _settings(self) -> tuple[object, ...]:
-        return type(self), self.alpha, self.beta, self.tolerance, self._chi2_law
+        return self.law, self.alpha, self.beta, self.tolerance
 
     def _checked(self, S: float, nu: int) -> tuple[float, int]:
         df = check_whole("nu", nu, 0)
@@ -307,7 +307,7 @@ class ProportionEvidence(_Stream):
         return self._merge(other)
 
     def _settings(self) -> tuple[object, ...]:
-        return type(self), self.alpha, self.beta, self.tolerance
+        return self.law, self.alpha, self.beta, self.tolerance
 
     def _checked(self, S: float, nu: int) -> tuple[float, int]:
         successes, trials = check_counts(S, nu)
@@ -342,18 +342,17 @@ class ZeroEvidence(_Stream):
         return self._merge(other)
 
     def _settings(self) -> tuple[object, ...]:
-        return (type(self),)
+        return (self.law,)
 
     def _checked(self, S: float, nu: int) -> tuple[float, int]:
-        total = check_number("sum_of_squares", S, "a sum of squares, 0 or more")
+        allowed = "a sum of squares, 0 or more"
+        total = check_number("sum_of_squares", S, allowed)
         if total < 0.0:
-            raise BadArgument("sum_of_squares", S, "a sum of squares, 0 or more")
+            raise BadArgument("sum_of_squares", S, allowed)
         return total, check_whole("count", nu, 0)
 
-    def _decide(self, S: float, nu: int) -> Verdict | None:
-        if S != 0.0:
-            return Verdict.REFUTED
-        return Verdict.VERIFIED if nu else None
+    def _decide(self, S: float, nu: int) -> Verdict:  # noqa: ARG002  there is some evidence
+        return Verdict.VERIFIED if S == 0.0 else Verdict.REFUTED
 
     def _interval(self, S: float, nu: int) -> tuple[float, float]:
         mean = S / nu if nu else S

@@ -8,7 +8,6 @@ else 1. :mod:`hyperverify.formulas` gives each its id, source, assumptions and a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import TypeAlias
 
 from hyperverify.latex import symbol, sympy_module
@@ -102,8 +101,7 @@ def outer_product(gradient: Scalar, feature: Scalar) -> Scalar:
 def reused_gradient(
     weight_gradient_second_moments: Sequence[Scalar], feature_second_moments: Sequence[Scalar]
 ) -> Scalar:
-    layers = zip(weight_gradient_second_moments, feature_second_moments, strict=True)
-    return sum((outer_product(gradient, feature) for gradient, feature in layers), Fraction(0))
+    return sum(map(outer_product, weight_gradient_second_moments, feature_second_moments))
 
 
 def reused_gradient_of_any_layers() -> Scalar:

@@ -11,7 +11,7 @@ Hypernetworks", ICLR 2020.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -42,7 +42,7 @@ from hyperverify.rule import (
     refuse_unknown,
     variant,
 )  # fmt: skip
-from hyperverify.rule_arguments import Argument, Scalar, divides, is_symbolic, square_root
+from hyperverify.rule_arguments import REQUIRED, Argument, Scalar, divides, is_symbolic, square_root
 
 __all__ = [
     "METHODS", "RULES", "Argument", "Method", "Rule", "chunk_branch", "describe", "m4_embedding",
@@ -72,8 +72,8 @@ def chunk_branch(d_i: int, d_j: int, K: int) -> str:
     Raises:
         BadArgument: K divides neither fan, or an argument is no integer of at least 1.
     """
-    chunk = Argument(CHUNK.name, CHUNK.symbol, CHUNK.description, CHUNK.kind)  # here required
-    given = {"d_i": D_I.check(d_i), "d_j": D_J.check(d_j), "K": chunk.check(K)}
+    required = replace(CHUNK, default=REQUIRED)
+    given = {"d_i": D_I.check(d_i), "d_j": D_J.check(d_j), "K": required.check(K)}
     _chunks_tile(given)
     return "i" if divides(given["K"], given["d_i"]) else "j"
 
@@ -209,7 +209,7 @@ _TABLE: tuple[Rule, ...] = (
     _c("M4", "Kaiming with a constant embedding", "Section 3, M4", x.fan_in, (D_K, RELU),
        assumptions=("every entry of the embedding is (d_j r)^(-1/2), so that E[W^2] = s/(d_j r)",
                     "no generated biases")),
-    _c("orthogonal", "orthonormal columns times sqrt(s)", "none: Saxe et al. 2014; Ha et al. 2016",
+    _c("orthogonal", "orthonormal columns times sqrt(s)", "Section 3, by name: Saxe et al. 2013",
        x.orthogonal, (D_K, N_W, RELU), condition=_tall,
        assumptions=("H as an n_W x d_k matrix: |W|^2 = s |h|^2 exactly, no chi-square law",
                     "no generated biases")),
@@ -281,14 +281,12 @@ class Method:
             raise HyperverifyError(
                 f"{self.name} has no rule for generated biases; allowed: bias=False"
             )
-        given = dict(dims)
+        renamed: dict[str, str] = {}
         if output_layer == "G":
-            given.pop("var_e", None)
-            renamed = {"var_e2": "var_e"}
-            if self.classical:
-                given = {k: v for k, v in given.items() if k not in ("d_k", "n_W")}
-                renamed |= {"d_l": "d_k", "out_channels": "n_W"}
-            given = {renamed.get(name, name): value for name, value in given.items()}
+            fans = {"d_l": "d_k", "out_channels": "n_W"}
+            renamed = fans if self.classical else {"var_e2": "var_e"}
+        meant_for_h = renamed.values()
+        given = {renamed.get(k, k): v for k, v in dims.items() if k not in meant_for_h}
         known = {argument.name for argument in RULES[chosen].arguments}
         return RULES[chosen](**{k: v for k, v in given.items() if k in known})
 

@@ -61,11 +61,9 @@ def fans_of(weight_shape: object, groups: object) -> Fans:
     return Fans(out, out // parts, sizes[1], math.prod(sizes[2:]), math.prod(sizes))
 
 
-def columns(
-    tensor: Tensor, generator: torch.Generator | None, rows: int | None = None, what: str = "rows"
-) -> int:
+def columns(tensor: Tensor, what: str, rows: int | None = None) -> int:
     """The columns d_k (or d_l) of an output layer's weight, once its rows are right."""
-    check_tensor(tensor, generator)
+    check_tensor(tensor)
     shape = tuple(tensor.shape)
     if len(shape) != 2 or 0 in shape or (rows is not None and shape[0] != rows):
         allowed = f"({what}, features)" + ("" if rows is None else f" with {what} = {rows}")
@@ -91,7 +89,7 @@ def _weights_(
     generator: torch.Generator | None,
 ) -> Tensor:
     fans = fans_of(weight_shape, groups)
-    d_k = columns(tensor, generator, fans.n_weights, "n_W")
+    d_k = columns(tensor, "n_W", fans.n_weights)
     facts = {"d_i": fans.d_i, "d_j": fans.d_j, "d_k": d_k, "r": fans.r}
     facts |= {"var_e": var_e, "relu": relu, "bias": bias}
     return rule_(tensor, rule_id, facts, distribution, generator)
@@ -108,9 +106,8 @@ def _biases_(
     generator: torch.Generator | None,
 ) -> Tensor:
     fans = fans_of(weight_shape, groups)
-    d_l = columns(tensor, generator, fans.out_channels, "out_channels")
-    facts = {"d_i": fans.d_i, "d_j": fans.d_j, "d_l": d_l, "r": fans.r}
-    facts |= {"var_e": var_e, "relu": relu, "bias": True}
+    d_l = columns(tensor, "out_channels", fans.out_channels)
+    facts = {"d_i": fans.d_i, "d_j": fans.d_j, "d_l": d_l, "var_e": var_e, "relu": relu}
     return rule_(tensor, rule_id, facts, distribution, generator)
 
 
@@ -245,8 +242,8 @@ def _bias_in_(
     relu: bool,
     generator: torch.Generator | None,
 ) -> Tensor:
-    d_l = columns(tensor, generator, what="out_channels")
-    facts = {"d_l": d_l, "var_e": var_e, "relu": relu, "bias": True}
+    d_l = columns(tensor, "out_channels")
+    facts = {"d_l": d_l, "var_e": var_e, "relu": relu}
     return rule_(tensor, "T1.in.G", facts, distribution, generator)
 
 

@@ -76,7 +76,7 @@ def _chunk_input_(
 ) -> Tensor:
     check_choice("method", method, CHUNK_METHODS)
     fans = fans_of(weight_shape, 1)
-    shape = tuple(check_tensor(tensor, generator).shape)
+    shape = tuple(check_tensor(tensor).shape)
     channels = fans.d_i * fans.d_j
     if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and channels % shape[0]):
         allowed = f"(d_k, d_l), or (chunks, d_k, d_l) with chunks a divisor of {channels}"
@@ -135,13 +135,13 @@ def chunk_output_uniform_(tensor: Tensor, *, generator: torch.Generator | None =
         tensor: shape (K r, d_k).
         generator: of the tensor's device; None for torch's default generator.
     """
-    d_k = columns(tensor, generator, what="K r")
+    d_k = columns(tensor, "K r")
     return rule_(tensor, "A2.H", {"d_k": d_k}, "uniform", generator)
 
 
 def chunk_output_normal_(tensor: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """A chunked hypernet's shared output layer H, normal; see :func:`chunk_output_uniform_`."""
-    d_k = columns(tensor, generator, what="K r")
+    d_k = columns(tensor, "K r")
     return rule_(tensor, "A2.H", {"d_k": d_k}, "normal", generator)
 
 
@@ -149,7 +149,7 @@ def _classical_(
     distribution: str, tensor: Tensor, rule: str, relu: bool, generator: torch.Generator | None
 ) -> Tensor:
     check_choice("rule", rule, CLASSICAL_RULES)
-    d_k = columns(tensor, generator)
+    d_k = columns(tensor, "rows")
     facts = {"d_k": d_k, "n_W": int(tensor.shape[0]), "relu": relu}
     return rule_(tensor, f"C.{rule}", facts, distribution, generator)
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from hyperverify.errors import BadArgument
 from hyperverify.specs import HypernetSpec, LayerSpec, TrunkLayerSpec
 
-Number = Fraction | float
-Array = Any
+Number: TypeAlias = Fraction | float
+Array: TypeAlias = Any
 """A numpy array or torch tensor."""
 
 
@@ -66,7 +66,7 @@ def taps(layer: LayerSpec, size: tuple[int, ...]) -> NDArray[np.int64]:
     table = np.zeros((math.prod(out_size), math.prod(layer.kernel)), dtype=np.int64)
     outside = np.zeros(table.shape, dtype=bool)
     positions = np.indices(out_size).reshape(len(out_size), table.shape[0], 1)
-    offsets = np.indices(layer.kernel).reshape(len(out_size), 1, table.shape[1])
+    offsets = np.indices(layer.kernel).reshape(len(out_size), table.shape[1])
     for n, extent in enumerate(size):
         at = positions[n] * layer.stride[n] + offsets[n] * layer.dilation[n] - layer.padding[n]
         if layer.padding_mode == "circular":
@@ -208,14 +208,14 @@ def embedding_moment(spec: HypernetSpec, t: int) -> Fraction:
 def trunk_variances(first: int, trunk: tuple[TrunkLayerSpec, ...]) -> list[Fraction]:
     """Fan-in init of the hypernet's hidden layers: what keeps E[h^2] at E[e^2] layer by layer."""
     widths = [first, *(layer.width for layer in trunk)]
-    return [Fraction(halving(layer), n) for n, layer in zip(widths, trunk, strict=False)]
+    return [Fraction(halving(layer), widths[n]) for n, layer in enumerate(trunk)]
 
 
 def _through_trunk(second: Fraction, first: int, trunk: tuple[TrunkLayerSpec, ...]) -> Fraction:
     width = first
-    for layer, variance in zip(trunk, trunk_variances(first, trunk), strict=True):
-        second = width * variance * second / halving(layer)
-        width = layer.width
+    for n, variance in enumerate(trunk_variances(first, trunk)):
+        second = width * variance * second / halving(trunk[n])
+        width = trunk[n].width
     return second
 
 
@@ -233,8 +233,6 @@ def _mean(kind: str, a: Number, b: Number) -> Number:
         return (a + b) / 2
     if kind not in ("harmonic", "geometric"):
         raise BadArgument("method", kind, "a method that the oracle knows")
-    if a == 0 or b == 0:
-        return Fraction(0)
     return 2 * a * b / (a + b) if kind == "harmonic" else _sqrt(a * b)
 
 
@@ -261,25 +259,27 @@ def _solve_hyperfan(
         method: a hyperfan method.
         layer: the mainnet layer.
         scale: E[W^2] for Var(H) = 1, that is d_k E[h^2].
-        bias_scale: E[b^2] for Var(G) = 1; 0 without a generated bias.
+        bias_scale: E[b^2] for Var(G) = 1; not used without a generated bias.
     """
+
+    def of(inward: Number, outward: Number) -> Number:
+        if method == "hyperfan-in":
+            return inward
+        if method == "hyperfan-out":
+            return outward
+        return _mean(method.removeprefix("hyperfan-"), inward, outward)
+
     s = halving(layer)
     forward = weights_per_output(layer) * scale / s  # gain for Var(H) = 1
     backward = weights_per_input(layer) * scale / s
-    # Section 4.1: E[y^2] = E[x^2] = 1, half of it from the bias where there is one
-    share = Fraction(1, 2) if layer.bias else Fraction(1)
-    inward: tuple[Number, Number] = (share / forward, 0)
-    outward: tuple[Number, Number] = (1 / backward, 0)  # Section 4.2: gradients kept
-    if layer.bias:
-        inward = (inward[0], (1 - share) * s / bias_scale)
-        missing = 1 - outward[0] * forward  # Eq. (5): what the weights leave for the bias
-        outward = (outward[0], max(missing, Fraction(0)) * s / bias_scale)
-    if method == "hyperfan-in":
-        return inward
-    if method == "hyperfan-out":
-        return outward
-    kind = method.removeprefix("hyperfan-")
-    return _mean(kind, inward[0], outward[0]), _mean(kind, inward[1], outward[1])
+    if not layer.bias:  # Section 4.1: E[y^2] = E[x^2]; Section 4.2: gradients kept
+        return of(1 / forward, 1 / backward), Fraction(0)
+    half = Fraction(1, 2)  # of E[y^2] = E[x^2] = 1 comes from the bias
+    missing = max(1 - forward / backward, Fraction(0))  # Eq. (5): what the weights leave for it
+    return (
+        of(half / forward, 1 / backward),
+        of(half * s / bias_scale, missing * s / bias_scale),
+    )
 
 
 def layer_moments(spec: HypernetSpec, t: int) -> LayerMoments:
@@ -301,19 +301,18 @@ def layer_moments(spec: HypernetSpec, t: int) -> LayerMoments:
             bias_feature = _through_trunk(second, first, spec.bias_trunk)
     scale, bias_scale = columns * feature, bias_columns * bias_feature
     var_h: Number
-    var_g: Number
+    var_g: Number = Fraction(0)
     if spec.method.startswith("hyperfan"):
         var_h, var_g = _solve_hyperfan(spec.method, layer, scale, bias_scale)
     elif spec.method == "small":
         if spec.sigma2 is None:
             raise BadArgument("sigma2", None, "a positive number under method small")
-        var_h = var_g = spec.sigma2
+        var_h, var_g = spec.sigma2, spec.sigma2 if layer.bias else Fraction(0)
     else:
         s = halving(layer)
         var_h = _classical(spec.method, s, columns, layer.n_weights)
-        var_g = _classical(spec.method, s, bias_columns, layer.out_channels)
-    if not layer.bias:
-        var_g = Fraction(0)
+        if layer.bias:
+            var_g = _classical(spec.method, s, bias_columns, layer.out_channels)
     return LayerMoments(
         var_output=var_h,
         var_bias_output=var_g,
@@ -330,13 +329,12 @@ def _chunked_moments(spec: HypernetSpec, layer: LayerSpec) -> LayerMoments:
     inner, hidden = spec.embedding.dim * spec.embedding.second_moment, spec.feature_dim
     var_h = Fraction(1, hidden)
     fan = weights_per_output if spec.method == "hyperfan-in" else weights_per_input
-    weight = Fraction(halving(layer), fan(layer))
-    alpha = weight / (hidden * var_h)
+    weight = Fraction(halving(layer), fan(layer))  # and E[alpha^2], since d_k Var(H) = 1
     return LayerMoments(
         var_output=var_h,
         var_bias_output=Fraction(0),
-        var_chunk_input=alpha / inner,
-        feature=alpha,
+        var_chunk_input=weight / inner,
+        feature=weight,
         bias_feature=Fraction(0),
         weight=weight,
         bias=Fraction(0),
@@ -367,13 +365,13 @@ def forward_maps(spec: HypernetSpec, q: Number = Fraction(1)) -> list[NDArray[An
     Exact in expectation for independent output layers and embeddings (Section 3 of the docs'
     theory page). Shape of each: (channels, positions); entries Fractions where the moments are.
     """
-    x2 = np.full((spec.layers[0].in_channels, math.prod(spec.sizes[0])), q, dtype=object)
+    x2 = np.full((spec.layers[0].in_channels, math.prod(spec.sizes[0])), q).astype(object)
     maps = [x2]
     for t, layer in enumerate(spec.layers):
         size, m = spec.sizes[t], layer_moments(spec, t)
         positions = range(math.prod(spec.sizes[t + 1]))
         groups = [forward_at(layer, size, p, m.weight, m.bias, x2) for p in positions]
-        z2 = np.stack(groups, axis=-1).repeat(layer.out_channels // layer.groups, axis=0)
+        z2 = np.stack(groups, axis=1).repeat(layer.out_channels // layer.groups, axis=0)
         x2 = z2 / halving(layer)
         maps.append(x2)
     return maps
@@ -381,14 +379,14 @@ def forward_maps(spec: HypernetSpec, q: Number = Fraction(1)) -> list[NDArray[An
 
 def backward_maps(spec: HypernetSpec, p: Number = Fraction(1)) -> list[NDArray[Any]]:
     """E[(dL/dx[t])^2], t = 0 to the output, for independent cotangents of second moment ``p``."""
-    d2 = np.full((spec.layers[-1].out_channels, math.prod(spec.sizes[-1])), p, dtype=object)
+    d2 = np.full((spec.layers[-1].out_channels, math.prod(spec.sizes[-1])), p).astype(object)
     maps = [d2]
     for t in reversed(range(len(spec.layers))):
         layer, size, m = spec.layers[t], spec.sizes[t], layer_moments(spec, t)
         positions = range(math.prod(size))
-        dz2 = d2 / halving(layer)
+        dz2 = d2 / Fraction(halving(layer))  # exact for whole numbers too
         groups = [backward_at(layer, size, j, m.weight, dz2) for j in positions]
-        d2 = np.stack(groups, axis=-1).repeat(layer.in_channels // layer.groups, axis=0)
+        d2 = np.stack(groups, axis=1).repeat(layer.in_channels // layer.groups, axis=0)
         maps.append(d2)
     return maps[::-1]
 

@@ -7,12 +7,14 @@ independent, so sums over replicates are pivots again. All in float64.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 
 from hyperverify.linear_algebra import cholesky, norm, solve_lower, svd
 
-Pivot = tuple[Tensor, Tensor]
+Pivot: TypeAlias = tuple[Tensor, Tensor]
 """S of shape (R,), float64, and nu of shape (R,), int64."""
 
 # A direction whose variance given the past is below this share of its own variance is determined
@@ -53,10 +55,9 @@ def scaled_squares(values: Tensor, variance: Tensor) -> Pivot:
     variance = double(variance).expand_as(values).flatten(1)
     values = values.flatten(1)
     live = variance > 0
-    broken = (~live & (values != 0)).any(-1)
-    squares = torch.where(live, values.square() / torch.where(live, variance, 1.0), 0.0)
-    S = torch.where(broken, torch.inf, squares.sum(-1))
-    return S, live.sum(-1)
+    broken = (~live & (values != 0)).any(1)
+    squares = torch.where(live, values.square() / variance, 0.0)
+    return torch.where(broken, torch.inf, squares.sum(1)), live.sum(1)
 
 
 def innovations(
@@ -76,14 +77,15 @@ def innovations(
     Returns:
         Squared innovations over their variance, shape (R, n), and whether each row is new (not
         determined by the past), bool of shape (R, n). Each new row carries m degrees of freedom.
-        A row that is predicted to be exactly zero and is not, or whose variance is NaN, is infinite.
+        A row that is predicted to be exactly zero and is not, or whose variance is no finite
+        number, is infinite.
     """
     gram, targets = double(gram), double(targets)
     # Where every row is new, the causal factor is the plain Cholesky factor.
     factor, found = cholesky(gram)
     own = gram.diagonal(dim1=-2, dim2=-1)
     left = factor.diagonal(dim1=-2, dim2=-1).square()
-    plain = found & ((own > 0) & (left > tolerance * own)).all(-1)
+    plain = found & (left > tolerance * own).all(1)
     squares = torch.zeros_like(own)
     fresh = torch.ones_like(own, dtype=torch.bool)
     if plain.any():
@@ -91,7 +93,7 @@ def innovations(
         squares[plain] = solved.square().sum(-1)
     if not plain.all():
         squares[~plain], fresh[~plain] = _row_by_row(gram[~plain], targets[~plain], tolerance)
-    broken = ~(own >= 0) | ((own == 0) & (targets != 0).any(-1))
+    broken = ~(own.isfinite() & (own >= 0)) | ((own == 0) & (targets != 0).any(-1))
     return torch.where(broken, torch.inf, squares), fresh
 
 
@@ -99,19 +101,18 @@ def _row_by_row(gram: Tensor, targets: Tensor, tolerance: float) -> tuple[Tensor
     """:func:`innovations` one row at a time, leaving out what the past determines."""
     lower = torch.zeros_like(gram)
     whitened = torch.zeros_like(targets)
-    fresh = torch.zeros(gram.shape[:2], dtype=torch.bool, device=gram.device)
-    for n in range(gram.shape[1]):
+    fresh = gram.new_zeros(gram.shape[:2], dtype=torch.bool)
+    for n in range(targets.shape[1]):
         own = gram[:, n, n]
         for_n = lower[:, n, :n]
-        left = own - for_n.square().sum(-1)
-        new = (own > 0) & (left > tolerance * own)
-        pivot = torch.where(new, left, 1.0).sqrt()
+        left = own - for_n.square().sum(1)
+        new = left > tolerance * own  # never where `own` is 0
+        pivot = left.sqrt()
         residual = targets[:, n] - torch.einsum("rm,rmk->rk", for_n, whitened[:, :n])
         whitened[:, n] = torch.where(new[:, None], residual / pivot[:, None], 0.0)
-        # column n of the factor, for the rows still to come
+        # column n of the factor below the diagonal, for the rows still to come
         rest = gram[:, n + 1 :, n] - torch.einsum("rim,rm->ri", lower[:, n + 1 :, :n], for_n)
         lower[:, n + 1 :, n] = torch.where(new[:, None], rest / pivot[:, None], 0.0)
-        lower[:, n, n] = pivot * new
         fresh[:, n] = new
     return whitened.square().sum(-1), fresh
 
@@ -125,7 +126,7 @@ def whitened_squares(gram: Tensor, targets: Tensor, tolerance: float = RANK_TOLE
         tolerance: see :func:`rank_tolerance`.
     """
     squares, fresh = innovations(gram, targets, tolerance)
-    return squares.sum(-1), fresh.sum(-1) * targets.shape[-1]
+    return squares.sum(1), fresh.sum(1) * targets.shape[-1]
 
 
 def least_squares(
@@ -144,9 +145,10 @@ def least_squares(
     """
     A, C = double(features), double(targets)
     left, sizes, _ = svd(A)
-    kept = sizes.square() > tolerance * sizes.square().amax(-1, keepdim=True)
-    squares = (left.transpose(1, 2) @ C).square().sum(-1) / torch.where(kept, sizes, 1.0).square()
-    return torch.where(kept, squares, 0.0).sum(-1) / variance, kept.sum(-1) * C.shape[-1]
+    # Said by what is left out, so that features that are no numbers stay in, and S is NaN.
+    kept = ~(sizes.square() <= tolerance * sizes.square().amax(1, keepdim=True))
+    squares = (left.transpose(1, 2) @ C).square().sum(-1) / sizes.square()
+    return torch.where(kept, squares, 0.0).sum(1) / variance, kept.sum(1) * C.shape[-1]
 
 
 def row_basis(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,9 +163,9 @@ def row_basis(rows: Tensor) -> tuple[Tensor, Tensor]:
     rows = double(rows)
     # A short row counts as much as a long one.
     lengths = norm(rows)[..., None]
-    _, sizes, basis = svd(rows / torch.where(lengths > 0, lengths, 1.0))
-    kept = sizes.square() > _NO_LENGTH * sizes.square().amax(-1, keepdim=True)
-    return basis * kept[..., None], kept.sum(-1)
+    _, sizes, basis = svd(torch.where(lengths == 0, rows, rows / lengths))
+    kept = sizes.square() > _NO_LENGTH * sizes.square().amax(1, keepdim=True)
+    return basis * kept[..., None], kept.sum(1)
 
 
 def off_directions(values: Tensor, directions: Tensor, variance: Tensor) -> Pivot:
@@ -178,9 +180,9 @@ def off_directions(values: Tensor, directions: Tensor, variance: Tensor) -> Pivo
     variance = double(variance)
     basis, rank = row_basis(D)
     off = v - torch.einsum("rnd,rn->rd", basis, torch.einsum("rnd,rd->rn", basis, v))
-    live = variance > 0
-    S = torch.where(live, off.square().sum(-1) / torch.where(live, variance, 1.0), 0.0)
-    return S, torch.where(live, v.shape[-1] - rank, 0)
+    live = ~(variance <= 0)  # where it is NaN, so is S
+    S = torch.where(live, off.square().sum(1) / variance, 0.0)
+    return S, torch.where(live, v.shape[1] - rank, 0)
 
 
 def off_rows(
@@ -194,7 +196,7 @@ def off_rows(
 
     Args:
         gradients: Delta W, shape (R, B, d_j).
-        inputs: X, shape (R, B, d_j), B < d_j.
+        inputs: X, shape (R, B, d_j); where they span everything, nothing is left to see.
         deltas: Delta, shape (R, B, d_i).
         variance: predicted variance of the entries of W given h, shape (R,).
         tolerance: see :func:`rank_tolerance`.
@@ -209,4 +211,4 @@ def off_rows(
     gram = delta @ delta.transpose(1, 2) * double(variance)[:, None, None]
     squares, fresh = innovations(gram, off, tolerance)
     left = X.shape[-1] - rank
-    return torch.where(left > 0, squares.sum(-1), 0.0), fresh.sum(-1) * left
+    return torch.where(left > 0, squares.sum(1), 0.0), fresh.sum(1) * left

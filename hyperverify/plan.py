@@ -78,7 +78,7 @@ class Draw:
         object.__setattr__(self, "mean", mean)
 
 
-def check_tensor(tensor: object, generator: torch.Generator | None) -> Tensor:
+def check_tensor(tensor: object, generator: torch.Generator | None = None) -> Tensor:
     """``tensor``, if it can be drawn in place from ``generator``.
 
     Raises:
@@ -136,7 +136,7 @@ def fill_(tensor: Tensor, draw: Draw, generator: torch.Generator | None = None) 
         # A fresh contiguous tensor, so that the draw does not depend on the layout of `tensor`.
         direct = tensor.dtype in (torch.float64, torch.float32) and tensor.is_contiguous()
         dtype = tensor.dtype if tensor.dtype == torch.float64 else torch.float32
-        work = tensor if direct else torch.empty(tensor.shape, dtype=dtype, device=tensor.device)
+        work = tensor if direct else tensor.new_empty(tensor.shape, dtype=dtype)
         _draw_(work, draw, generator)
         return tensor if direct else tensor.copy_(work)
 
@@ -151,10 +151,11 @@ def _draw_(work: Tensor, draw: Draw, generator: torch.Generator | None) -> None:
     elif draw.distribution == "rademacher":
         work.bernoulli_(0.5, generator=generator).mul_(2).sub_(1).mul_(scale)
     else:
-        work.normal_(0, 1, generator=generator)
+        work.normal_(generator=generator)
         q, r = cast("tuple[Tensor, Tensor]", torch.linalg.qr(work))  # pyright: ignore[reportUnknownMemberType]
         # Without the signs Q would depend on the QR routine and not be Haar distributed.
-        signs = torch.where(torch.diagonal(r, dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q.dtype)
+        diagonal = torch.diagonal(r, dim1=-2, dim2=-1)
+        signs = torch.ones_like(diagonal).copysign(diagonal)
         work.copy_(q * signs.unsqueeze(-2) * (scale * math.sqrt(draw.shape[0])))
 
 
@@ -180,7 +181,7 @@ def variance_(
     """
     if distribution not in DISTRIBUTIONS:
         raise BadArgument("distribution", distribution, "one of " + ", ".join(DISTRIBUTIONS))
-    check_tensor(tensor, generator)
+    check_tensor(tensor)
     return fill_(tensor, Draw(tuple(tensor.shape), distribution, variance), generator)
 
 
@@ -264,8 +265,7 @@ def chunk_input_variance(spec: HypernetSpec, t: int) -> float:
     rule_id = formulas.METHODS[spec.method].chunked
     if spec.chunk is None or rule_id is None:
         raise BadArgument("output", spec.output, "chunked, under hyperfan-in or hyperfan-out")
-    facts = {**_dims(spec, t), "d_l": spec.embedding.dim, "bias": True, "K": spec.chunk.size}
-    return rule_variance(rule_id, facts)
+    return rule_variance(rule_id, {**_dims(spec, t), "d_l": spec.embedding.dim})
 
 
 def plan(spec: HypernetSpec) -> dict[str, Draw]:

@@ -88,8 +88,6 @@ def proportion_interval(
     k, n = check_counts(successes, trials)
     check_level("alpha", alpha)
     log_e = proportion_log_e_value(k, n, tolerance)
-    if n == 0:
-        return 0.0, 2.0
     best = sum(count * log_ratio(2.0 * count, n) for count in (k, n - k) if count)
     limit = -math.log(alpha) + best - log_e
     return 2.0 * _lower_end(k, n, limit), 2.0 * (1.0 - _lower_end(n - k, n, limit))
@@ -139,11 +137,9 @@ def proportion_cap(tolerance: float, beta: float, p_inconclusive: float) -> int:
         window = proportion_window(n, tolerance, beta)
         if window is None:
             return False
-        below, above = math.ceil(window[0]) - 1, math.floor(window[1])
-        if below + 1 > above:
-            return False
-        low = special.beta_cdf(0.5, n - below, below + 1) if below >= 0 else 0.0
-        high = special.beta_cdf(0.5, above + 1, n - above) if above < n else 0.0
+        below, above = math.ceil(window[0]) - 1, math.floor(window[1])  # 0 <= below <= above < n
+        low = special.beta_cdf(0.5, n - below, below + 1)
+        high = special.beta_cdf(0.5, above + 1, n - above)
         return low + high <= p_inconclusive
 
     return least_df(enough, "tolerance", tolerance)

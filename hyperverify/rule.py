@@ -128,12 +128,8 @@ class Rule:
 
     def needed(self, given: Mapping[str, object]) -> list[Argument]:
         """The arguments that must be given, under the variant that is."""
-        names = [argument.name for argument in self.entering]
-        if "variant" in names:
-            default = self.entering[names.index("variant")].default
-            left_aside = self.aside.get(str(given.get("variant", default)), ())
-        else:
-            left_aside = ()
+        chosen = given.get("variant", next(iter(self.variants), None))
+        left_aside = self.aside.get(str(chosen), ())
         return [a for a in self.entering if a.required and a not in left_aside]
 
     def bind(self, given: Mapping[str, object]) -> dict[str, Scalar]:
@@ -220,6 +216,6 @@ def lookup(kind: str, name: object, table: Mapping[str, Found]) -> Found:
     """
     if isinstance(name, str) and name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, n=3, cutoff=0.5) if isinstance(name, str) else []
+    near = difflib.get_close_matches(name, table, cutoff=0.5) if isinstance(name, str) else []
     allowed = ", ".join([*near, "..."] if near else table)
     raise HyperverifyError(f"there is no {kind} {name!r}; allowed: {allowed}")

@@ -281,6 +281,20 @@ def test_chunk_branch(d_i, d_j, K, branch):
     assert chunk_branch(d_i, d_j, K) == branch
 
 
+@pytest.mark.parametrize("K", [None, 0])
+def test_chunk_branch_needs_a_chunk(K):
+    with pytest.raises(BadArgument, match=rf"^K is {K}; allowed: an integer of at least 1$"):
+        chunk_branch(6, 4, K)
+
+
+def test_an_orthogonal_matrix_may_be_square_and_symbols_get_the_benefit_of_the_doubt():
+    assert variance("orthogonal", d_k=5, n_W=5) == Fraction(1, 5)
+    d_k, n_W = symbol("d_k"), symbol("n_W")
+    assert variance("orthogonal", d_k=d_k, n_W=5) == Fraction(1, 5)
+    assert variance("orthogonal", d_k=5, n_W=n_W) == 1 / n_W
+    assert variance("orthogonal", d_k=d_k, n_W=n_W) == 1 / n_W
+
+
 # --- What is printed. ---
 
 
@@ -345,6 +359,11 @@ def test_describe_without_values_says_what_is_missing():
     assert describe("A1.grad", {"feature_second_moments": [1]})["partial"] is None
 
 
+def test_describe_has_no_number_for_a_symbol():
+    found = describe("M3", {"d_k": symbol("d_k")})
+    assert (found["value"], found["number"]) == ("1/(100*d_k)", None)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -354,6 +373,10 @@ def test_describe_without_values_says_what_is_missing():
         ({"var_e": "1/0"}, "var_e is '1/0'; allowed: a finite number greater than 0"),
         ({"var_e": "1e999999999"}, "var_e is '1e999999999'; allowed: a finite number"),
         ({"relu": "maybe"}, "relu is 'maybe'; allowed: True or False"),
+        (
+            {"width": "3"},
+            "T1.in.H has no argument 'width'; allowed: d_j, d_k, var_e, r=1, relu=False, bias=False",
+        ),
         ({"dj": "3"}, "T1.in.H has no argument 'dj' (did you mean d_j"),
     ],
 )
@@ -395,6 +418,7 @@ ALL_DIMS = {
         ("fan-in", Fraction(1, 5), Fraction(1, 7)),
         ("fan-out", Fraction(1, 432), Fraction(1, 8)),
         ("harmonic", Fraction(2, 437), Fraction(2, 15)),
+        ("geometric", pytest.approx(1 / math.sqrt(5 * 432)), pytest.approx(1 / math.sqrt(7 * 8))),
         ("arithmetic", Fraction(437, 4320), Fraction(15, 112)),
         ("torch-default", Fraction(1, 15), Fraction(1, 21)),
         ("small", Fraction(1, 9), Fraction(1, 9)),
@@ -404,6 +428,16 @@ ALL_DIMS = {
 def test_a_method_gives_both_output_layers_their_own_fans(method, h, g):
     assert METHODS[method].variance("H", **ALL_DIMS) == h
     assert METHODS[method].variance("G", **ALL_DIMS) == g
+    backwards = dict(reversed(ALL_DIMS.items()))
+    assert METHODS[method].variance("H", **backwards) == h
+    assert METHODS[method].variance("G", **backwards) == g
+
+
+def test_the_biases_have_an_embedding_of_their_own():
+    method = METHODS["hyperfan-in"]
+    assert method.variance("G", d_l=7, var_e2=Fraction(1, 2)) == Fraction(1, 7)
+    with pytest.raises(HyperverifyError, match=r"^T1\.in\.G needs var_e; allowed: d_l, var_e, "):
+        method.variance("G", d_l=7, var_e=Fraction(1, 3))
 
 
 # --- Bad arguments. ---
@@ -517,7 +551,10 @@ def test_a_method_without_biases_refuses_them():
         METHODS["M4"].variance("G", **ALL_DIMS)
     with pytest.raises(HyperverifyError, match="there is no output layer 'K'; allowed: H, G"):
         METHODS["fan-in"].variance("K", **ALL_DIMS)
-    with pytest.raises(HyperverifyError, match="hyperfan-in has no argument 'fan'"):
+    allowed = "d_i, d_j, d_k, d_l, r, n_W, out_channels, var_e, var_e2, relu, bias, sigma2"
+    with pytest.raises(
+        HyperverifyError, match=f"^hyperfan-in has no argument 'fan'; allowed: {allowed}$"
+    ):
         METHODS["hyperfan-in"].variance("H", fan=3)
 
 

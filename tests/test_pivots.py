@@ -292,6 +292,32 @@ def test_the_scale_of_a_row_does_not_decide_whether_it_is_new() -> None:
     assert (S < 100).all()
 
 
+def test_a_variance_beyond_all_numbers_is_infinite() -> None:
+    """What overflows float32 is infinite when it gets here."""
+    gram = torch.eye(3, dtype=torch.float64).repeat(2, 1, 1)
+    gram[1, 1, 1] = math.inf
+    S, _ = pivots.whitened_squares(gram, torch.ones(2, 3, 1))
+    assert S.tolist() == [3.0, math.inf]
+
+
+def test_a_replicate_is_judged_alike_whoever_stands_beside_it() -> None:
+    """To the last digit: otherwise one degenerate net would change what all others say."""
+    generator = seeded("neighbours")
+    gram, targets = some_gram(generator, 20, 6, 9), normal(generator, 20, 6, 3)
+    squares, fresh = pivots.innovations(gram, targets)
+    gram[0, 3], gram[0, :, 3], targets[0, 3] = 0, 0, 0
+    beside, still = pivots.innovations(gram, targets)
+    assert not still[0, 3]
+    assert torch.equal(beside[1:], squares[1:])
+    assert torch.equal(still[1:], fresh[1:])
+
+
+def test_with_a_degenerate_first_row_alone_nothing_is_left() -> None:
+    squares, fresh = pivots.innovations(torch.zeros(2, 1, 1), torch.zeros(2, 1, 4))
+    assert squares.tolist() == [[0], [0]]
+    assert fresh.tolist() == [[False], [False]]
+
+
 # --- least_squares ------------------------------------------------------------------------------
 
 
@@ -329,7 +355,68 @@ def test_least_squares_leaves_out_what_the_features_do_not_show() -> None:
     torch.testing.assert_close(noisy, clean, rtol=1e-8, atol=0)
 
 
+def test_each_replicate_has_features_of_its_own_size() -> None:
+    generator = seeded("least squares, sizes")
+    features, H = normal(generator, 3, 6, 3), normal(generator, 3, 5, 3)
+    features *= torch.tensor([1e-9, 1.0, 1e9], dtype=torch.float64)[:, None, None]
+    S, nu = pivots.least_squares(features, features @ H.transpose(1, 2), 1.0)
+    assert nu.tolist() == [15] * 3
+    torch.testing.assert_close(S, H.square().sum((1, 2)))
+
+
+def test_features_that_are_all_zero_show_nothing() -> None:
+    S, nu = pivots.least_squares(torch.zeros(2, 4, 3), torch.ones(2, 4, 5), 1.0)
+    assert S.tolist() == [0, 0]
+    assert nu.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_net_that_blows_up_stays_in_the_count(value: float) -> None:
+    generator = seeded("blown up")
+    features, targets = normal(generator, 2, 4, 3), normal(generator, 2, 4, 5)
+    features[1, 2, 0] = value
+    S, nu = pivots.least_squares(features, targets, 1.0)
+    assert S.isfinite().tolist() == [True, False]
+    assert nu.tolist() == [15, 15]
+    v, directions = normal(generator, 2, 5), normal(generator, 2, 1, 5)
+    S, nu = pivots.off_directions(v, directions, torch.tensor([1.0, math.nan]))
+    assert S.isfinite().tolist() == [True, False]
+    assert nu.tolist() == [4, 4]
+    directions[1, 0, 3] = value
+    S, _ = pivots.off_directions(v, directions, torch.ones(2))
+    assert S.isfinite().tolist() == [True, False]
+
+
 # --- The tolerance --------------------------------------------------------------------------------
+
+
+def test_the_tolerance_by_hand() -> None:
+    """1e4 eps^2, where that is above 1e-6: eps is 2^-52, 2^-23 and 2^-7."""
+    assert pivots.rank_tolerance(torch.float64) == 1e-6
+    assert pivots.rank_tolerance(torch.float32) == 1e-6
+    assert pivots.rank_tolerance(torch.bfloat16) == 10_000 / 2**14
+
+
+def test_a_row_with_exactly_the_least_share_is_left_out() -> None:
+    """Half of the second row's variance is its own; beside a dead row as well as without one."""
+    rows = torch.tensor([[[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]])
+    gram, targets = rows @ rows.transpose(1, 2), torch.zeros(1, 3, 1)
+    for kept in (2, 3):
+        _, fresh = pivots.innovations(gram[:, :kept, :kept], targets[:, :kept], 0.5)
+        assert fresh[0].tolist() == [True, False, False][:kept]
+
+
+def test_a_row_counts_by_its_share_whatever_its_size() -> None:
+    """Also where another row is dead: 4% of a row of length 0.01 or 100 is its own."""
+    for size in (0.01, 100.0):
+        rows = torch.tensor([[[1.0, 0.0], [math.sqrt(0.96), 0.2], [0.0, 0.0]]]).double()
+        rows[:, 1] *= size
+        gram, targets = rows @ rows.transpose(1, 2), rows @ torch.tensor([[2.0], [3.0]]).double()
+        for tolerance, S, nu in ((0.039, 13.0, 2), (0.041, 4.0, 1)):
+            for kept in (3, 2):
+                found = pivots.whitened_squares(gram[:, :kept, :kept], targets[:, :kept], tolerance)
+                assert found[0].item() == pytest.approx(S, rel=1e-9)
+                assert found[1].tolist() == [nu]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -446,6 +533,43 @@ def test_row_basis_spans_the_rows(mixing: list[list[float]]) -> None:
     torch.testing.assert_close(traces, found.double(), rtol=1e-12, atol=0)
     unit = rows / rows.norm(dim=-1, keepdim=True).clamp_min(1e-30)
     torch.testing.assert_close(unit @ projector, unit, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("share", "rank"), [(0.9e-8, 1), (1.1e-8, 2)])
+def test_two_rows_are_one_where_their_angle_is_rounding(share: float, rank: int) -> None:
+    """At the angle a the squared sizes of two unit rows are 1 +- cos a: their ratio is tan^2(a/2)."""
+    angle = 2 * math.atan(math.sqrt(share))
+    rows = torch.tensor([[[1.0, 0.0, 0.0], [math.cos(angle), math.sin(angle), 0.0]]]).double()
+    basis, found = pivots.row_basis(rows)
+    assert found.tolist() == [rank]
+    assert torch.count_nonzero(basis.norm(dim=-1)) == rank
+
+
+def test_a_basis_is_of_its_own_replicate_alone() -> None:
+    """The largest size of all, sqrt(3) here, is not what the others are measured by."""
+    angle = 2 * math.atan(math.sqrt(1.2e-8))
+    rows = torch.tensor([[[1.0, 0.0, 0.0]] * 3] * 2).double()
+    rows[1, 1] = torch.tensor([math.cos(angle), math.sin(angle), 0.0])
+    rows[1, 2] = 0
+    assert pivots.row_basis(rows)[1].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("count", "left"), [(3, 1), (4, 0)])
+def test_off_rows_to_the_last_direction(count: int, left: int) -> None:
+    """With d_j - 1 inputs one direction is left to see, with d_j inputs none."""
+    generator = seeded("last direction", count)
+    X, W = normal(generator, 5, count, 4), normal(generator, 5, 6, 4)
+    delta = normal(generator, 5, count, 6)
+    S, nu = pivots.off_rows(delta @ W, X, delta, torch.full((5,), 2.0))
+    assert nu.tolist() == [count * left] * 5
+    if not left:
+        assert S.tolist() == [0] * 5
+        return
+    for r in range(5):
+        off = torch.eye(4, dtype=torch.float64) - dense_projector(X[r])
+        G = delta[r] @ W[r] @ off
+        expected = torch.trace(G.T @ torch.linalg.inv(delta[r] @ delta[r].T) @ G) / 2
+        torch.testing.assert_close(S[r], expected, rtol=1e-6, atol=1e-10)
 
 
 def test_double_detaches() -> None:

@@ -23,9 +23,14 @@ class Target:
 
 
 _COUNTED = "test_moments.py::test_expectations_counted_one_by_one"  # seconds long
-_RULES = ("test_formulas.py",)
-_INIT = ("test_init.py",)
-_EVIDENCE = ("test_evidence.py",)
+_RULES = ("test_formulas.py", "test_rule.py", "test_rule_texts.py")
+_INIT = ("test_init.py", "test_init_refusals.py", "test_plan_details.py")
+_EVIDENCE = (
+    "test_evidence.py",
+    "test_confidence.py",
+    "test_accumulators.py",
+    "test_proportion.py",
+)
 
 TARGETS = {
     target.module: target
@@ -33,7 +38,7 @@ TARGETS = {
         Target("formulas", 1, _RULES),
         Target("rule", 1, _RULES),
         Target("expressions", 1, _RULES),
-        Target("moments", 1, ("test_moments.py",), (_COUNTED,)),
+        Target("moments", 1, ("test_moments.py", "test_moments_edges.py"), (_COUNTED,)),
         Target("init", 0.9, _INIT),
         Target("hyperfan", 0.9, _INIT),
         Target("plan", 0.9, _INIT),
