@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hyperverify.calibrate import calibrate_
+    from hyperverify.check_results import CheckResult
+    from hyperverify.checking import BadTarget, check
     from hyperverify.formulas import variance
     from hyperverify.init import init_hypernet_
     from hyperverify.nets import Hypernet
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BadTarget",
+    "CheckResult",
     "ChunkSpec",
     "EmbeddingSpec",
     "Hypernet",
@@ -31,6 +36,8 @@ __all__ = [
     "LayerSpec",
     "RunSettings",
     "TrunkLayerSpec",
+    "calibrate_",
+    "check",
     "init_hypernet_",
     "run",
     "variance",
@@ -38,6 +45,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BadTarget": "checking",
+    "CheckResult": "check_results",
     "ChunkSpec": "specs",
     "EmbeddingSpec": "specs",
     "Hypernet": "nets",
@@ -45,6 +54,8 @@ _HOMES = {
     "LayerSpec": "specs",
     "RunSettings": "runner",
     "TrunkLayerSpec": "specs",
+    "calibrate_": "calibrate",
+    "check": "checking",
     "init_hypernet_": "init",
     "run": "runner",
     "variance": "formulas",

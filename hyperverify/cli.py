@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hyperverify import __version__, streams
+from hyperverify.check_command import check_command
 from hyperverify.errors import BadArgument, HyperverifyError
 from hyperverify.spelling import Command, Group, any_spelling, as_typed, read_number, usage_line
 
@@ -161,6 +162,9 @@ def _run(settings: RunSettings, show: Any) -> Run:
     return run(settings, tell)
 
 
+app.command("check", cls=Command)(check_command)
+
+
 @app.command(cls=Command)
 def formulas(
     rule_id: Annotated[
@@ -266,7 +270,8 @@ def replay(
         from hyperverify import runner
 
         show(0, 0, f"replaying {check_id}", None)
-        again = runner.replay(stored_run, check_id, initializer)
+        with as_typed({"initializer": initializer}):
+            again = runner.replay(stored_run, check_id, initializer)
     # Seconds are no numbers of the check. Encoded, so that NaN equals NaN.
     then, now = (encode(check.model_dump(exclude={"seconds"})) for check in (stored, again))
     changed = [key for key in then if then[key] != now[key]]

@@ -135,5 +135,7 @@ def test_mending_the_gradients_breaks_what_hyperfan_in_promises() -> None:
         net(12, 12, 12), quantities=("forward", "backward"), tolerance=0.1, initializer=repaired
     )
     assert {check.verdict for check in checks} == {"REFUTED"}
-    assert all(0.9 < check.measured < 1.1 for check in checks if check.quantity == "backward")
-    assert all(check.measured > 1.2 for check in checks if check.quantity == "forward")
+    # The intervals hold the truth but for a chance of 1e-6: gradients are kept, activations grow.
+    for check in checks:
+        low, high = check.interval
+        assert low < 1 < high if check.quantity == "backward" else low > 1

@@ -30,8 +30,9 @@ OTHERS = {
 
 
 def run_tox(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    # Started inside a tox run or not, these must not hear of it.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("TOX_", "PYTEST_"))}
+    # Started inside a tox run or not, and under whatever profile, these must not hear of it.
+    ours = ("TOX_", "PYTEST_", "HYPOTHESIS_")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     command = [sys.executable, "-m", "tox", *arguments, "--colored=no"]
     return subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, check=False

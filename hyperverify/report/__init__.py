@@ -44,7 +44,7 @@ def render(run: Run, *, run_path: str = FILE_NAME) -> str:
     band, left, right = figures.usual_axis(run.tolerance)
     # The ends of the axis that most strips share are written once, here.
     ends = f'.u::before {{ content: "{left}"; }} .u::after {{ content: "{right}"; }}'
-    style, script = f"{_resource('report.css')}{ends}\n", _resource("report.js")
+    style, script = f"{resource('report.css')}{ends}\n", resource("report.js")
     return _template().render(
         run=run,
         view=view(run, run_path),
@@ -56,8 +56,8 @@ def render(run: Run, *, run_path: str = FILE_NAME) -> str:
         policy="; ".join(
             (
                 "default-src 'none'",
-                f"style-src '{_digest(style)}'",
-                f"script-src '{_digest(script)}'",
+                f"style-src '{digest(style)}'",
+                f"script-src '{digest(script)}'",
                 "base-uri 'none'",
                 "form-action 'none'",
             )
@@ -82,7 +82,7 @@ def _template() -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_printable,
+        finalize=printable_only,
     )
     filters = cast("dict[str, Any]", environment.filters)
     filters.update(
@@ -111,12 +111,12 @@ def _template() -> Template:
         check_laws=words.LAWS,
         rule_names=words.RULE_NAMES,
     )
-    text = re.sub(r"\n\s+", "\n", _resource("template.html.j2"))  # indentation is for its editors
+    text = re.sub(r"\n\s+", "\n", resource("template.html.j2"))  # indentation is for its editors
     return environment.from_string(text)
 
 
-def _printable(value: Any) -> Any:
-    """Control characters are shown as such; None is a mistake of the template."""
+def printable_only(value: Any) -> Any:
+    """What a template shows: control characters are shown as such."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return printable(value)
     return value
@@ -128,10 +128,11 @@ def _raw(text: str) -> Markup:
 
 
 @cache
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """The text of a file of this package."""
     return files(__package__ or "hyperverify.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
     """The hash of an inline element, as a content security policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

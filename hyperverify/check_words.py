@@ -1,0 +1,115 @@
+"""How a checked hypernetwork is put into words, for the terminal, the page and a failing test alike.
+
+Everything is made from the plain dictionary of a result (``CheckResult.to_dict()``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+CLAIMS: Final = {
+    "weights": "E[W²]",
+    "biases": "E[b²]",
+    "forward": "activations",
+    "backward": "gradients",
+}
+"""What a claim is about, by the name of its quantity."""
+
+
+def geometry(layer: Mapping[str, Any]) -> str:
+    """``conv2d 16 → 32, 3x3, 2 groups, ReLU, generated bias``."""
+    groups = layer["groups"]
+    words = [f"{layer['kind']} {layer['d_j'] * groups} → {layer['d_i'] * groups}"]
+    if layer["kernel"]:
+        words.append("x".join(map(str, layer["kernel"])))
+    if groups > 1:
+        words.append(f"{groups} groups")
+    if layer["activation"] not in ("none", ""):
+        words.append("ReLU" if layer["activation"] == "relu" else layer["activation"])
+    if layer["bias"] == "generated":
+        words.append("generated bias")
+    if layer["uses"] > 1:
+        words.append(f"used {layer['uses']} times")
+    return ", ".join(words)
+
+
+def made_by(layer: Mapping[str, Any]) -> str:
+    """``head.weight (d_k 12) ← embedding``: the output layer's parameter and what is under it."""
+    steps = layer["generated_by"]
+    if not steps:
+        return "?"
+    names = [step["name"] or step["role"] for step in steps]
+    return f"{names[0]} (d_k {steps[0]['width']})" + "".join(f", {name}" for name in names[1:])
+
+
+def fix_text(layer: Mapping[str, Any]) -> str:
+    """How to mend the layer, or ``""``."""
+    fix: Mapping[str, Any] | None = layer["fix"]
+    return "" if fix is None else str(fix.get("text") or "")
+
+
+def verdict_sentence(result: Mapping[str, Any]) -> str:
+    """The verdict's meaning in one sentence."""
+    expect, tolerance = result["expect"], result["settings"]["tolerance"]
+    within = f"within {100 * tolerance:g}%"
+    verdict, layers = result["verdict"], result["layers"]
+    count = f"{len(layers)} generated layer{'s' * (len(layers) != 1)}"
+    if verdict == "VERIFIED":
+        if expect == "either":
+            kept = {"forward": "activations", "backward": "gradients"}[result["direction"]]
+            return f"{kept} keep their second moment at all of {count}, {within}."
+        if expect in ("forward", "backward"):
+            kept = {"forward": "activations", "backward": "gradients"}[expect]
+            return f"{kept} keep their second moment at all of {count}, {within}."
+        return f"{count} with the scale that {expect} asks for, {within}."
+    reason = (result["reason"] or "undecided").rstrip(".")
+    return f"{reason}."
+
+
+def advice(result: Mapping[str, Any]) -> list[str]:
+    """What to do next, and how sure the verdict is."""
+    settings, verdict = result["settings"], result["verdict"]
+    lines: list[str] = []
+    if verdict == "REFUTED":
+        lines.append(
+            f"A right hypernet comes to this with a chance of at most {settings['alpha']:g}."
+        )
+        if any(fix_text(layer) for layer in result["layers"]):
+            lines.append(
+                "Next: correct the initialization as told above, or rescale it by "
+                "hyperverify.calibrate_(model, ...); then check again."
+            )
+        else:
+            lines.append("Next: compare the initialization with `hyperverify formulas`.")
+    elif verdict == "VERIFIED":
+        lines.append(
+            f"A hypernet that is further off comes to this with a chance of at most "
+            f"{settings['beta']:g} a claim."
+        )
+    elif result["flags"]:
+        lines.append("Next: what is marked ! above cannot be judged, and so is no pass.")
+    else:
+        lines.append(
+            "Next: give it more time (--max-seconds) or ask for less (--tolerance); it is no pass."
+        )
+    models = f"{result['replicates']} model{'s' * (result['replicates'] != 1)}"
+    lines.append(f"{models} built in {result['seconds']:.1f} s, seed {settings['seed']}.")
+    return lines
+
+
+def number(value: object) -> float:
+    """A number as it stands in a result: NaN and the infinities are words there."""
+    return float(value) if isinstance(value, (int, float, str)) else math.nan
+
+
+def significant(value: float) -> str:
+    """Three significant digits, without an exponent where that is readable."""
+    if math.isnan(value):
+        return "?"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if value and not 1e-3 <= abs(value) < 1e4:
+        return f"{value:.2e}"
+    return f"{value:#.3g}".rstrip(".")
