@@ -23,6 +23,7 @@ from hyperverify.linear_algebra import per_replicate
 _OF_TORCH = (
     (r"`torch\.jit\.script_method` is deprecated", DeprecationWarning),  # of what inductor imports
     (r"The \.grad attribute of a Tensor that is not a leaf Tensor", UserWarning),  # dynamo looks
+    (r"Guards may run slower on Python 3\.13\.0", RuntimeWarning),
 )
 
 # Compiled functions that are kept; a study of three layers needs about ten.

@@ -127,7 +127,7 @@ SUITE = """
 
 
 def test_the_fixture_checks_at_the_sessions_levels(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(test_nets="\n".join(line[4:] for line in SUITE.splitlines()))
+    pytester.makepyfile(test_own_hypernets="\n".join(line[4:] for line in SUITE.splitlines()))
     ran = pytester.runpytest_inprocess(
         "-p", "no:cacheprovider", "--hyperverify-report=out/report.html", "--hyperverify-seed=2"
     )
@@ -137,7 +137,7 @@ def test_the_fixture_checks_at_the_sessions_levels(pytester: pytest.Pytester) ->
             "hyperverify: 3 checks counted, alpha 1e-06 in all*",
             "*REFUTED: wrong*",
             "*missing sqrt 3: a uniform draw*",
-            "*Again: pytest test_nets.py::test_wrong --hyperverify-seed=2*",
+            "*Again: pytest test_own_hypernets.py::test_wrong --hyperverify-seed=2*",
         ]
     )
     run = read_run(pytester.path / "out" / "report.json")
