@@ -68,7 +68,7 @@ def _told(model: Model, reading: Reading, found: list[Explanation], t: int) -> l
             lines += [headline(e, model), *evidence(e, model, reading)]
     chains = model.chains[t]
     unknown = [place for e in mine if not e.candidates for place in e.wrong if place.layer == t]
-    lines += leftovers(layer, chains, unknown, reading.rule, explained=bool(lines))
+    lines += leftovers(layer, chains, unknown, reading.rule, explained=lines)
     alone = list(dict.fromkeys(c.name for e in mine for c in e.alone))
     if alone:
         names = " or ".join(alone)

@@ -15,6 +15,8 @@ __all__ = ["LIVE_BIAS", "digits", "evidence", "headline", "leftovers"]
 
 LIVE_BIAS = "the output layer's own bias is not zero"
 
+_DEFAULT = "torch's default on the hypernet"
+
 _LETTERS = {"weights": "E[W^2]", "biases": "E[b^2]"}
 
 
@@ -38,6 +40,10 @@ def headline(e: Explanation, model: Model) -> str:
     if e.group.kind == "trunk":
         again = " or ".join(name for name in told if name in _OWN)
         names = "trunk gain wrong" + (f", {again}" if again else "")
+    if e.candidates[0].also:
+        s = 2 if e.candidates[0].also.endswith("linear layer") else 1
+        names += f", and {e.candidates[0].also}"
+        says += f"; besides, s = {s} on every layer, with a ReLU behind it or without"
     convention = _convention(e, model)
     return f"{names}: {says}" + (f". {convention}" if convention else "")
 
@@ -117,11 +123,16 @@ def _hints(e: Explanation, model: Model) -> list[str]:
                 f"the entries are uniform: their kurtosis is {digits(place.site.kurtosis)} (1.8; a "
                 "normal draw's is 3)"
             )
-        if candidate.name in ("Var(e) not told", "standard deviation of e told"):
+        if candidate.name in (
+            "Var(e) not told",
+            "standard deviation of e told",
+            "trunk gain wrong",
+        ):
             chain = model.chains[place.layer][place.site.what]
             name = f" of {chain.end_name}" if chain.end_name else ""
             assert place.facts is not None
-            found.append(f"E[e^2]{name} is {digits(place.facts.told)}, not 1")
+            what = "E[h^2]" if chain.opaque else "E[e^2]"
+            found.append(f"{what}{name} is {digits(place.facts.told)}, not 1")
     return list(dict.fromkeys(found))
 
 
@@ -134,13 +145,21 @@ def leftovers(
     unknown: Sequence[Place],
     rule: str,
     *,
-    explained: bool,
+    explained: Sequence[str],
 ) -> list[str]:
-    """What no mistake explains, and what is seen beside the chain."""
+    """What no mistake explains, and what is seen beside the chain.
+
+    Args:
+        layer: of the result.
+        chains: what makes it.
+        unknown: its wrong matrices that no mistake explains.
+        rule: that is asked of it.
+        explained: what is said of it already.
+    """
     lines: list[str] = []
     for what, chain in chains.items():
         asked = asked_of(layer, rule).get(what, math.nan)
-        lines += _beside(what, chain, asked)
+        lines += _beside(what, chain, asked, explained)
     for place in unknown:
         lines += _unknown(place, chains[place.site.what], rule)
     if not lines and not explained and "weights" in chains:
@@ -172,15 +191,18 @@ def _measured(ratio: float, error: float, what: str, rule: str) -> str:
     )
 
 
-def _beside(what: str, chain: Chain, asked: float) -> list[str]:
+def _beside(what: str, chain: Chain, asked: float, explained: Sequence[str]) -> list[str]:
     """A live bias of the output layer, and entries that are exactly 0."""
     clue, lines = chain.clue, list[str]()
     if clue.width and clue.beta > 0.0:
-        name = clue.bias or "the output layer's own bias"
+        head, name = LIVE_BIAS, clue.bias or "the output layer's own bias"
+        sizes = (3 * clue.width * clue.beta, 3 * clue.width * clue.variance)
+        if all(0.8 < size < 1.25 for size in sizes) and not any(_DEFAULT in x for x in explained):
+            head = f"{_DEFAULT}: weights and bias have the variance 1/(3 d_k)"
         lines.append(
-            f"{LIVE_BIAS}: {name} has the mean square "
-            f"{digits(clue.beta)} and adds {digits(clue.beta / asked)} of what the rule asks of "
-            f"{_LETTERS[what]}; the rules want it at 0"
+            f"{head}: {name} has the mean square {digits(clue.beta)} and adds "
+            f"{digits(clue.beta / asked)} of what the rule asks of {_LETTERS[what]}; the rules want it "
+            "at 0"
         )
     if 0.05 < clue.zeros < 1.0:
         lines.append(f"{100 * clue.zeros:.0f}% of the entries are exactly 0: a mask?")

@@ -13,13 +13,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from hyperverify.confidence import Verdict
-from hyperverify.mistakes import LIBRARY, Prediction
-from hyperverify.readings import Group, Model, Place, Reading, readings
+from hyperverify.mistakes import LIBRARY, Facts, Prediction
+from hyperverify.readings import FEATURES, SURE, Group, Model, Place, Reading, readings
 from hyperverify.trunk_mistakes import TRUNK
 
 __all__ = ["Candidate", "Explanation", "effects_on", "explain"]
 
 _LEAST_EFFECT = math.log(1.05)
+
+_RELU_FACTOR = ("ReLU factor missing", "ReLU factor on a linear layer")
+
+_FEATURES_NOT_TOLD = (
+    "the features' second moment is not 1, and the output layer reckons as if it were"
+)
+
+_SCHEMES = (
+    "torch's default on the hypernet", "Kaiming on the hypernet", "Xavier on the hypernet",
+    "orthogonal initialization on the hypernet", "scaled by 1/10",
+)  # fmt: skip
+"""Mistakes that say the output layer's variance whatever the embedding's second moment is."""
+
+_MOST_SLIPS = 2
 
 _SHARP = 0.08
 """Relative standard error beyond which a prediction that fits says little."""
@@ -34,6 +48,8 @@ class Candidate:
         how: its variant, or "".
         predictions: by layer.
         convention: a choice rather than a slip.
+        also: "ReLU factor missing" or "ReLU factor on a linear layer", where every layer is reckoned
+            with one s besides; "" where each has its own.
     """
 
     name: str
@@ -41,6 +57,7 @@ class Candidate:
     how: str
     predictions: dict[int, Prediction]
     convention: bool
+    also: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +68,8 @@ class Explanation:
         group: the matrices.
         wrong: the wrong ones that this is about.
         candidates: the mistakes that explain them, more specific ones first; none: no known mistake.
-        level: 1 all layers agree with them, 2 all wrong ones and the others are right, 3 one layer.
+        level: 1 all layers agree with them, 2 all wrong ones and the others are right (or all layers,
+            with one s for all besides), 3 one layer.
         alone: mistakes that would explain this layer, while other wrong ones are left without.
     """
 
@@ -69,27 +87,49 @@ def explain(model: Model) -> tuple[Reading, list[Explanation]]:
         found = [e for group in reading.groups for e in _explanations(group, reading, model)]
         found = _agreeing(found)
         left = sum(len(e.wrong) for e in found if not e.candidates)
-        cost = (left, len({e.group.kind for e in found}), sum(e.level for e in found))
+        kinds = {e.group.kind for e in found} | {"embedding" for e in found if _strays(e, model)}
+        cost = (left, len(kinds), sum(e.level for e in found))
         if best is None or cost < best[0]:
             best = (cost, reading, found)
     assert best is not None
     return best[1], best[2]
 
 
+def _strays(e: Explanation, model: Model) -> bool:
+    """Whether the embedding's second moment is not 1, and no word of it in the explanation."""
+    chains = [model.chains[p.layer][p.site.what] for p in e.wrong]
+    off = any(
+        chain.end > 0.0 and abs(math.log(chain.end)) > SURE * chain.end_error for chain in chains
+    )
+    return off and all(
+        c.predictions[p.layer].absolute and c.name in _SCHEMES
+        for c in e.candidates
+        for p in e.wrong
+    )
+
+
 def _explanations(group: Group, reading: Reading, model: Model) -> Iterator[Explanation]:
     wrong = [place for place in group.places if place.wrong]
     if not wrong:
         return
-    candidates: list[Candidate] = []
     for nominal in (True, False):
         candidates = list(_candidates(group, reading, model, nominal=nominal))
         joint = _jointly(group, wrong, candidates, model, nominal=nominal)
         if joint is not None:
             yield joint
             return
-    singles = [[c for c in candidates if _fits([place], c) and not c.convention] for place in wrong]
+    for s in (2, 1):  # two mistakes at once: one of the list, and the ReLU factor
+        candidates = list(_candidates(group, reading, model, nominal=True, s=s))
+        joint = _jointly(group, wrong, candidates, model, nominal=True)
+        if joint is not None and joint.level == 1:
+            yield replace(joint, level=2)
+            return
+    candidates = [c for c in _candidates(group, reading, model, nominal=True) if not c.convention]
+    singles = [[c for c in candidates if _fits([place], c, nominal=True)] for place in wrong]
+    # Each layer its own slip: to be believed of few layers, and where the numbers are sharp.
+    known = all(singles) and len(wrong) <= _MOST_SLIPS and all(p.error < _SHARP for p in wrong)
     for place, single in zip(wrong, singles, strict=True):
-        if all(singles):
+        if known:
             yield Explanation(group, (place,), tuple(single), 3)
         else:
             yield Explanation(group, (place,), (), 3, tuple(single))
@@ -124,11 +164,32 @@ def _jointly(
     return Explanation(group, tuple(wrong), tuple(some), 2) if some else None
 
 
-def _fits(places: Sequence[Place], candidate: Candidate, *, nominal: bool = False) -> bool:
+def _fits(places: Sequence[Place], candidate: Candidate, *, nominal: bool) -> bool:
     """Whether the mistake changes something at every place, and just what is seen."""
-    return _effective(places, candidate) and all(
-        place.meets(candidate.predictions[place.layer], nominal=nominal) for place in places
+    predictions = candidate.predictions
+    return (
+        _effective(places, candidate)
+        and all(place.meets(predictions[place.layer], nominal=nominal) for place in places)
+        and (nominal or _alike(places, candidate))
     )
+
+
+def _alike(places: Sequence[Place], candidate: Candidate) -> bool:
+    """Whether one second moment of the embeddings will do for all layers.
+
+    What each replicate's embeddings happen to be blurs every layer; if their law is one, it cannot
+    favour a mistake in one layer and hinder it in the next.
+    """
+    seen = [p for p in places if p.site.used and not candidate.predictions[p.layer].absolute]
+    values = [candidate.predictions[p.layer].value for p in seen]
+    if not all(v > 0.0 and p.site.factor > 0.0 for v, p in zip(values, seen, strict=True)):
+        return True
+    offs = [math.log(p.site.factor / v) for v, p in zip(values, seen, strict=True)]
+    told = [math.log(p.facts.told) for p in seen if p.facts is not None]
+    blur = SURE * max((p.error for p in seen), default=0.0)
+    if len(offs) < 2 or (told and max(told) - min(told) > blur):
+        return True  # other embeddings for other layers
+    return max(offs) - min(offs) <= 2.0 * SURE * max(p.site.error for p in seen)
 
 
 def _with_its_bias(able: list[Candidate], wrong: Sequence[Place]) -> list[Candidate]:
@@ -149,7 +210,7 @@ def _effective(places: Sequence[Place], candidate: Candidate) -> bool:
 
 
 def _candidates(
-    group: Group, reading: Reading, model: Model, *, nominal: bool
+    group: Group, reading: Reading, model: Model, *, nominal: bool, s: int | None = None
 ) -> Iterator[Candidate]:
     """Every mistake with every variant, and its prediction at each place of the group.
 
@@ -158,32 +219,58 @@ def _candidates(
         reading: what they should be.
         model: the result.
         nominal: an embedding whose second moment may be 1 has it.
+        s: reckoned with at every layer, if it is not each layer's own.
     """
     if group.places[0].facts is None:
-        yield from _trunk_candidates(group)
+        yield from _trunk_candidates(group) if s is None else ()
         return
-    passed: set[str] = set()
-    if model.result.expect not in ("hyperfan-in", "hyperfan-out"):
-        passed = {"fans swapped"}  # it is the other rule, which is a reading of its own
-    if reading.features:
-        passed |= {"Var(e) not told", "standard deviation of e told"}
-    if not all(place.facts and place.facts.told > 0.0 for place in group.places):
+    facts = {p.layer: _facts(p, p.facts, nominal, s) for p in group.places if p.facts}
+    if not all(f.told > 0.0 for f in facts.values()):
+        return
+    also = {2: _RELU_FACTOR[1], 1: _RELU_FACTOR[0]}[s] if s else ""
+    if s and all(p.facts and p.facts.s == s for p in group.places):
         return
     for mistake in LIBRARY:
-        if mistake.name in passed:
+        if mistake.name in _passed_over(reading, model) or (s and mistake.name in _RELU_FACTOR):
             continue
         made: dict[str, dict[int, Prediction]] = {}
-        for place in group.places:
-            facts = place.facts
-            assert facts is not None
-            if nominal and math.isfinite(place.nominal):
-                facts = replace(facts, told=1.0)
-            for prediction in mistake.predict(facts):
-                made.setdefault(prediction.how, {})[place.layer] = prediction
+        for layer, told in facts.items():
+            for prediction in mistake.predict(told):
+                made.setdefault(prediction.how, {})[layer] = prediction
+        name, says = mistake.name, mistake.says
+        if name == "Var(e) not told" and _opaque(group, model):
+            name, says = "trunk gain wrong", _FEATURES_NOT_TOLD
         for how, predictions in made.items():
-            for place in group.places:
-                predictions.setdefault(place.layer, Prediction(place.asked))
-            yield Candidate(mistake.name, mistake.says, how, predictions, mistake.convention)
+            for layer, told in facts.items():
+                predictions.setdefault(layer, Prediction(told.asked))
+            if reading.where == FEATURES and any(p.absolute for p in predictions.values()):
+                continue  # it would explain any features
+            yield Candidate(name, says, how, predictions, mistake.convention, also)
+
+
+def _facts(place: Place, facts: Facts, nominal: bool, s: int | None) -> Facts:
+    if nominal and math.isfinite(place.nominal):
+        facts = replace(facts, told=1.0)
+    if s is not None:
+        times = s / facts.s
+        facts = replace(facts, s=s, asked=facts.asked * times, other=facts.other * times)
+    return facts
+
+
+def _passed_over(reading: Reading, model: Model) -> tuple[str, ...]:
+    """Mistakes that a reading holds already."""
+    names: tuple[str, ...] = ()
+    if model.result.expect not in ("hyperfan-in", "hyperfan-out"):
+        names += ("fans swapped",)
+    if reading.where == FEATURES:
+        names += ("Var(e) not told", "standard deviation of e told")
+    return names
+
+
+def _opaque(group: Group, model: Model) -> bool:
+    """Whether what is below the output layers is no embedding."""
+    chains = (model.chains[p.layer][p.site.what] for p in group.places)
+    return all(chain.opaque and p.site.used for chain, p in zip(chains, group.places, strict=True))
 
 
 def _trunk_candidates(group: Group) -> Iterator[Candidate]:

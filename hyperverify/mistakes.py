@@ -142,7 +142,10 @@ def _field_missing(f: Facts) -> Iterator[Prediction]:
 
 
 def _field_twice(f: Facts) -> Iterator[Prediction]:
-    yield Prediction(f.asked / (f.r if f.what == "weights" else 1))
+    if f.what == "weights" or f.rule == "hyperfan-in":
+        yield Prediction(f.asked / (f.r if f.what == "weights" else 1))
+    else:
+        yield Prediction(f.s * max(1 - f.d_j * f.r / f.d_i, 0.0), how="in the biases' fan-in alone")
 
 
 def _groups_forgotten(f: Facts) -> Iterator[Prediction]:

@@ -1,8 +1,8 @@
 """Ways to read a model: where its author put the rule, and what every matrix should then be.
 
 Table 1 puts the rule in the output layer, over a trunk that keeps E[h^2] = E[e^2]; Appendix A.2 puts it
-one matrix further down, under an output layer of fan-in initialization; and somebody may have reckoned
-with the features' own E[h^2]. Under each reading every matrix has a number to meet; the reading that
+one matrix further down, under an output layer of fan-in initialization; some libraries put it in the
+embedding; and somebody may have reckoned with the features' own E[h^2]. Under each reading every matrix has a number to meet; the reading that
 leaves least to explain is the one to diagnose by.
 """
 
@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from hyperverify.check_results import CheckResult, LayerResult
 from hyperverify.expectations import demands
 from hyperverify.mistakes import Facts, Prediction
-from hyperverify.sites import Chain, Clue, Site, chain_of
+from hyperverify.sites import LEAST_ERROR, Chain, Clue, Site, chain_of
 
-__all__ = ["Group", "Model", "Place", "Reading", "model_of", "readings"]
+__all__ = ["FEATURES", "SURE", "Group", "Model", "Place", "Reading", "model_of", "readings"]
 
 SURE = 4.0
 """Standard errors within which a number agrees with a prediction."""
+
+OUTPUT, BELOW, EMBEDDING, FEATURES = "output layer", "below", "embedding", "features"
 
 LEAST = math.log(1.03)
 """A log ratio that is no error whatever the replicates say."""
@@ -125,12 +127,13 @@ class Reading:
 
     Attributes:
         rule: ``hyperfan-in`` or ``hyperfan-out``.
-        features: the rule reckons with the features' own second moment, not the embedding's.
+        where: what carries the rule: `OUTPUT`, `BELOW`, `EMBEDDING`, or `FEATURES`, the output layer,
+            which reckons with the features' own second moment.
         groups: the matrices with what they should be.
     """
 
     rule: str
-    features: bool
+    where: str
     groups: tuple[Group, ...]
 
 
@@ -172,38 +175,50 @@ def model_of(result: CheckResult, clues: Sequence[dict[str, Clue]] = ()) -> Mode
 def readings(model: Model) -> Iterator[Reading]:
     """Every reading, the plainest first."""
     deep = any(len(chain.sites) > 1 for chains in model.chains for chain in chains.values())
-    for rule in model.rules:
-        yield _reading(model, rule, 0, features=False)
-        if deep:
-            yield _reading(model, rule, 1, features=False)
-    for rule in model.rules if deep else ():
-        yield _reading(model, rule, 0, features=True)
+    places = (OUTPUT, BELOW, EMBEDDING, FEATURES) if deep else (OUTPUT, EMBEDDING)
+    for where in places:
+        for rule in model.rules:
+            yield _reading(model, rule, where)
 
 
-def _reading(model: Model, rule: str, carrier: int, *, features: bool) -> Reading:
+def _reading(model: Model, rule: str, where: str) -> Reading:
     found: dict[tuple[str, str], list[Place]] = {}
     for t, chains in enumerate(model.chains):
         layer = model.result.layers[t]
         for what, chain in chains.items():
-            at = min(carrier, len(chain.sites) - 1)
-            for site in chain.sites:
-                if site.depth == at:
-                    place = _rule_place(layer, chain, site, rule, what, features=features)
+            sites = list(chain.sites)
+            if where == EMBEDDING and sites[0].used:
+                sites.append(_embedding(chain))
+            at = {BELOW: 1, EMBEDDING: len(sites) - 1}.get(where, 0)
+            for site in sites:
+                if site.depth == min(at, len(sites) - 1):
+                    place = _rule_place(layer, chain, site, rule, what, where)
                     found.setdefault((what, ""), []).append(place)
-                elif not features:
+                elif where != FEATURES:
                     kind = "trunk" if site.depth else "output layer"
                     key = (kind, f"{site.name or what} {site.depth}")
                     place = Place(site, 1.0, site.factor, site.error, None)
                     found.setdefault(key, []).append(place)
     groups = (Group(kind, tuple(places)) for (kind, _), places in found.items())
-    return Reading(rule, features, tuple(groups))
+    return Reading(rule, where, tuple(groups))
+
+
+def _embedding(chain: Chain) -> Site:
+    """The embedding in the place of a matrix: what it makes is its own second moment."""
+    top = chain.sites[0]
+    return Site(
+        top.layer, top.what, len(chain.sites), chain.end_name, 0, 1, 1, False, chain.end, chain.end,
+        chain.end_error + LEAST_ERROR, chain.end_law, math.nan,
+    )  # fmt: skip
 
 
 def _rule_place(
-    layer: LayerResult, chain: Chain, site: Site, rule: str, what: str, *, features: bool
+    layer: LayerResult, chain: Chain, site: Site, rule: str, what: str, where: str
 ) -> Place:
     told, told_error = chain.end, chain.end_error
-    if features:
+    if where == EMBEDDING and site.used:
+        told, told_error = 1.0, 0.0
+    if where == FEATURES:
         for below in chain.sites[site.depth + 1 :]:
             told, told_error = told * below.factor, math.hypot(told_error, below.error)
     seen = site.factor * told

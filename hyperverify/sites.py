@@ -176,7 +176,7 @@ def chain_of(result: CheckResult, t: int, what: str, clue: Clue | None = None) -
         whole = Site(
             t, what, 0, steps[0].name, 0, 0, 0, False, math.nan, moment, error, "", math.nan
         )
-        if clue.width:
+        if clue.width and clue.beta < moment:
             whole = _beside_its_bias(whole, moment, error, clue)
         return Chain((whole,), 1.0, 0.0, "", "", why or "no chain", moment, error, clue)
     end_error = math.sqrt((_heavy(end) - 1.0) / (end.width * n)) if end.drawn else 0.0

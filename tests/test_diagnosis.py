@@ -170,6 +170,40 @@ def test_what_no_mistake_explains_is_measured() -> None:
     assert "of what the rule asks of E[W^2] (hyperfan-in)" in text_of(result)
 
 
+def test_two_at_once_one_of_them_the_relu_factor() -> None:
+    """As libraries do that reckon with s = 2 on every layer."""
+    result = mlp(lambda v, d_j, d_i, s: 0.01 * v * 2 / s, e2=0.01)
+    both = ("ReLU factor on a linear layer", "Var(e) not told", "scaled by 1/10")
+    assert told(result) == [both] * 3
+    assert "besides, s = 2 on every layer, with a ReLU behind it or without" in text_of(result)
+    shared = mlp(lambda v, d_j, d_i, s: v / (3 * s))
+    assert told(shared) == [("missing sqrt 3", "ReLU factor missing")] * 3
+
+
+def test_features_that_are_no_embedding() -> None:
+    """A tanh trunk: E[h^2] is 0.4, and the output layer reckons with 1."""
+    result = mlp(lambda v, *_: 0.4 * v, e2=0.4)
+    ends = [
+        replace(layer, generated_by=(
+            layer.generated_by[0], replace(layer.generated_by[1], role="opaque", why="made by tanh")
+        ))
+        for layer in result.layers
+    ]  # fmt: skip
+    result = replace(result, layers=tuple(ends))
+    assert told(result) == [("trunk gain wrong",)] * 3
+    assert "E[h^2] of e is 0.4, not 1" in text_of(result)
+
+
+def test_a_rule_that_the_embedding_carries() -> None:
+    """Kaiming in the output layer, made good by the embedding (Section 3's M4), its sqrt 3 missing."""
+    layers: list[Made] = []
+    for t, (d_j, d_i) in enumerate(pairwise(DIMS)):
+        s = 2 if t < 2 else 1
+        H = Matrix(1 / D_K, D_K, d_i * d_j, law="normal", name=f"H.{t}")
+        layers.append(Made(d_i, d_j, (H,), relu=s == 2, e2=s / (3 * d_j)))
+    assert told(result_of(*layers)) == [("missing sqrt 3",)] * 3
+
+
 def test_a_tie_is_told_as_a_tie() -> None:
     """U(-1, 1) embeddings, not told: as if the output layer's sqrt 3 were missing."""
     result = mlp(lambda v, *_: v / 3, e2=1 / 3)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from hyperverify.sites import Clue
+from hyperverify.tracing.labels import Labels, split
 from hyperverify.tracing.observations import way_down
-from hyperverify.tracing.operations import contraction_of
+from hyperverify.tracing.operations import Contraction, contraction_of
 from hyperverify.tracing.replicates import Replicate
 from hyperverify.tracing.sources import Mixture, Opaque, Stage
-from hyperverify.tracing.values import Node, Ref, Trace
+from hyperverify.tracing.values import Trace
 
 
 def clues_of(first: Replicate) -> tuple[dict[str, Clue], ...]:
@@ -19,15 +21,16 @@ def clues_of(first: Replicate) -> tuple[dict[str, Clue], ...]:
         first: a replicate whose tensors are still there.
     """
     found: list[dict[str, Clue]] = []
+    labels = Labels()
     for weights, biases in zip(first.analysis.weights, first.analysis.biases, strict=True):
-        clues = {"weights": _clue(weights, first.trace)}
+        clues = {"weights": _clue(weights, first.trace, labels)}
         if biases is not None:
-            clues["biases"] = _clue(biases, first.trace)
+            clues["biases"] = _clue(biases, first.trace, labels)
         found.append(clues)
     return tuple(found)
 
 
-def _clue(source: Mixture, trace: Trace) -> Clue:
+def _clue(source: Mixture, trace: Trace, labels: Labels) -> Clue:
     way = way_down(source)
     rows = tuple(
         part.mixer.size[0] * part.mixer.size[1] if isinstance(part, Stage) else 0 for part in way
@@ -38,23 +41,31 @@ def _clue(source: Mixture, trace: Trace) -> Clue:
     values = torch.cat([picked.values(trace) for picked in top.entries])
     zeros = float((values == 0).double().mean()) if values.numel() else 0.0
     product = contraction_of(trace.nodes[top.node])
-    if product is None or product.bias is None or not bool(product.bias.value().any()):
+    if product is None or product.bias is None:
         return Clue(rows, zeros=zeros)
-    mixer = product.left if not product.left.node.generated else product.right
-    if not product.left.node.generated and not product.right.node.generated:
-        mixer = max(product.left, product.right, key=lambda ref: ref.numel)
-    if mixer.node.generated:
+    left, right = product.left, product.right.permute(0, 2, 1)
+    free = [ref for ref in (left, right) if not ref.node.generated]
+    if not free:
         return Clue(rows, zeros=zeros)
-    width = mixer.size[2] if mixer is product.left else mixer.size[1]
+    mixer = max(free, key=lambda ref: ref.numel)
+    # The rows of the output layer, and the entries of its bias, that make these very entries.
+    index = torch.cat([_inside(product, picked.labels(labels)) for picked in top.entries])
+    _, m, n = product.out.size
+    row = index // (m * n) * mixer.size[1] + (index // n % m if mixer is left else index % n)
+    H = mixer.value().detach().to("cpu", torch.float64).reshape(-1, mixer.size[2])[row]
+    beta = product.bias.value().detach().to("cpu", torch.float64)
+    live = float(beta.expand(product.out.size).reshape(-1)[index].square().mean())
+    if live == 0.0:
+        return Clue(rows, zeros=zeros)
     return Clue(
-        rows, width, mixer.numel, _mean_square(mixer), _mean_square(product.bias),
-        _name(mixer.node, trace), _name(product.bias.node, trace), zeros,
+        rows, mixer.size[2], H.numel(), float(H.square().mean()), live,
+        trace.names.get(mixer.node.index, ""), trace.names.get(product.bias.node.index, ""), zeros,
     )  # fmt: skip
 
 
-def _mean_square(ref: Ref) -> float:
-    return float(ref.value().detach().to(torch.float64).square().mean())
-
-
-def _name(node: Node, trace: Trace) -> str:
-    return trace.names.get(node.index, "")
+def _inside(product: Contraction, labels: Tensor) -> Tensor:
+    """Where in a contraction's result, in its logical order, the labelled entries are."""
+    _, places = split(labels)
+    inside = torch.zeros(product.out.node.numel, dtype=torch.int64)
+    inside[product.out.addresses().reshape(-1)] = torch.arange(product.out.numel)
+    return inside[places]
