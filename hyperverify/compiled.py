@@ -98,9 +98,13 @@ def compiling() -> Generator[None]:
             lines = [line.strip() for line in str(error).splitlines()]
             # "backend='inductor' raised:" stands before what it raised
             said = next((line for line in lines if line and not line.endswith("raised:")), "")
+            allowed = (
+                "an emptied TORCHINDUCTOR_CACHE_DIR: a run that was killed may have left it broken"
+                if "ImportError" in said
+                else "the backend eager, or a C++ compiler that torch finds (g++ or clang++)"
+            )
             raise HyperverifyError(
-                f"torch.compile failed ({type(error).__name__}: {said}); "
-                "allowed: the backend eager, or a C++ compiler that torch finds (g++ or clang++)"
+                f"torch.compile failed ({type(error).__name__}: {said}); allowed: {allowed}"
             ) from error
 
 

@@ -192,6 +192,17 @@ def test_a_failed_compilation_is_one_clear_line(before: str) -> None:
     )
 
 
+def test_a_kernel_that_does_not_load_points_at_the_cache() -> None:
+    from torch._dynamo.exc import Unsupported
+
+    with pytest.raises(HyperverifyError) as caught, compiling():
+        raise Unsupported("ImportError: /cache/pe/cpeo.main.so: file too short\n")
+    assert str(caught.value) == (
+        "torch.compile failed (Unsupported: ImportError: /cache/pe/cpeo.main.so: file too short); "
+        "allowed: an emptied TORCHINDUCTOR_CACHE_DIR: a run that was killed may have left it broken"
+    )
+
+
 def test_other_errors_pass() -> None:
     with pytest.raises(ZeroDivisionError), compiling():
         raise ZeroDivisionError
