@@ -168,3 +168,19 @@ def test_shared_gradients_in_float64_allow_for_nearly_dependent_features() -> No
     claims = [claim for claim in claims_of(spec) if claim.quantity == "dL/dH"]
     outcomes = run_study(claims, 0, levels, torch.device("cpu"), torch.float64)
     assert [outcome.verdict for outcome in outcomes] == [Verdict.VERIFIED]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_small_part_of_a_shared_gradient_may_drown_in_rounding(seed: int) -> None:
+    """A layer whose weight meets a tiny input sends little; the others' rounding is as large."""
+    spec = HypernetSpec(
+        (L(1, 1, bias=True),) * 3,
+        E(5, "uniform", Fraction(1, 2), Fraction(-1, 2)),
+        "arithmetic",
+        trunk=(T(7, relu=True), T(8, relu=True)),
+        output="shared",
+        flow="layerwise",
+    )
+    claims = [claim for claim in claims_of(spec) if claim.quantity == "dL/dH"]
+    outcomes = run_study(claims, seed, LEVELS, torch.device("cpu"), torch.bfloat16)
+    assert [outcome.verdict for outcome in outcomes] == [Verdict.VERIFIED]

@@ -29,6 +29,9 @@ from hyperverify.linear_algebra import norm, pinv
 from hyperverify.pivots import Pivot, double, off_rows, scaled_squares, whitened_squares
 from hyperverify.specs import HypernetSpec
 
+# Share of its variance that rounding may add to what is looked at: 5% of a standard deviation.
+ROUNDED = 2.5e-3
+
 
 def measure(o: Observation, t: int, position: int) -> Pivot:
     """dL/dx at one input position given h and the cotangent that reaches z."""
@@ -94,7 +97,13 @@ def gradient_variance(o: Observation, t: int, taps: Sequence[int]) -> Tensor:
     return o.cache[key]
 
 
-def measure_gradient(o: Observation, t: int, tap: int, gradient: Tensor | None = None) -> Pivot:
+def measure_gradient(
+    o: Observation,
+    t: int,
+    tap: int,
+    gradient: Tensor | None = None,
+    rounding: Tensor | None = None,
+) -> Pivot:
     """dL/dW at one kernel tap; row by row, given masks, inputs and the layers above.
 
     Args:
@@ -102,16 +111,27 @@ def measure_gradient(o: Observation, t: int, tap: int, gradient: Tensor | None =
         t: mainnet layer.
         tap: kernel tap.
         gradient: dL/dW if it is not the one observed, shape (R, *weight_shape).
+        rounding: second moment of the rounding of that, in the shape of :func:`gradient_variance`;
+            rows in which it counts are left out.
     """
     dW = o.layers[t].grad["W"] if gradient is None else gradient
     if o.spec.batch > 1:
-        return _sample_cotangents(o, t, dW)
+        return _sample_cotangents(o, t, dW, rounding)
     taps = taps_of(o.spec, t, tap)
     dW = dW.reshape(*dW.shape[:3], -1)[..., taps]
-    return scaled_squares(*rows(o, t, dW[..., None], gradient_variance(o, t, taps)))
+    values, variance = rows(o, t, dW[..., None], gradient_variance(o, t, taps))
+    if rounding is not None:
+        drowned = _drowned(rows(o, t, dW[..., None], rounding)[1], variance)
+        values, variance = (torch.where(drowned, 0.0, of) for of in (values, variance))
+    return scaled_squares(values, variance)
 
 
-def _sample_cotangents(o: Observation, t: int, dW: Tensor) -> Pivot:
+def _drowned(rounding: Tensor, variance: Tensor) -> Tensor:
+    """Where rounding counts beside the variance. What is not finite is looked at."""
+    return (variance > 0) & (rounding > ROUNDED * variance) & rounding.isfinite()
+
+
+def _sample_cotangents(o: Observation, t: int, dW: Tensor, rounding: Tensor | None = None) -> Pivot:
     """A batch's dL/dW = Delta^T X, solved for the Delta of each sample: one normal each, or masked.
 
     Specs with a batch have one position, so X holds every entry that W multiplies; taps in the zero
@@ -124,7 +144,11 @@ def _sample_cotangents(o: Observation, t: int, dW: Tensor) -> Pivot:
     dual = pinv(X)
     # A sample that is nearly a mixture of the others is told apart no better than dW is rounded.
     own = 1 / (dual.square().sum(1) * X.square().sum(-1))  # share of its length, (R, B)
-    variance = variance * (own > o.rank_tolerance)[..., None]
+    drowned = (own <= o.rank_tolerance)[..., None]
+    if rounding is not None:
+        solved = dual.square().sum(1)[..., None] * rounding.flatten(2).mean(-1)[:, None]
+        drowned = drowned | _drowned(solved, variance)
+    variance = torch.where(drowned, 0.0, variance)
     solved = dual.transpose(1, 2) @ dW[..., inside].flatten(2).transpose(1, 2)
     S, nu = scaled_squares(torch.where(variance > 0, solved, 0.0), variance)
     return torch.where((dW[..., ~inside] != 0).flatten(1).any(-1), torch.inf, S), nu

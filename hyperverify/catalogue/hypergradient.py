@@ -142,15 +142,16 @@ def kept(which: Tensor, pivot: Pivot) -> Pivot:
     return torch.where(which, pivot[0], 0.0), torch.where(which, pivot[1], 0)
 
 
-def split_by_features(o: Observation, t: int) -> tuple[Tensor, Tensor]:
+def split_by_features(o: Observation, t: int) -> tuple[Tensor, Tensor, Tensor]:
     """Layer ``t``'s part of a shared dL/dH = sum_t dL/dW[t] (x) h(e[t]) (Appendix A.1).
 
     The features' dual basis picks it out: contracted with it, the gradient of the shared output
     layer is dL/dW[t].
 
     Returns:
-        dL/dW[t], shape (R, *weight_shape), and which replicates' features are independent, far
-        enough for the rounding of the gradient's dtype; bool of shape (R,).
+        dL/dW[t], shape (R, *weight_shape); which replicates' features are independent, far enough
+        for the rounding of the gradient's dtype, bool of shape (R,); and the squared length of the
+        dual vector, by which rounding of dL/dH is multiplied, shape (R,).
     """
     group = o.spec.output_group(t)
     ts = [n for n in range(len(o.layers)) if o.spec.output_group(n) == group]
@@ -182,7 +183,26 @@ def split_by_features(o: Observation, t: int) -> tuple[Tensor, Tensor]:
     shape = (-1, *[1] * (found.dim() - 1))
     rounding = found.abs() <= bound.reshape(shape)
     found = torch.where(dead.reshape(*dead.shape, *shape[2:]) & rounding, 0.0, found)
-    return found, clear
+    return found, clear, dual.square().sum(-1)
+
+
+def rounding_of_sum(o: Observation, t: int, tap: int) -> Tensor:
+    """What rounding of a shared dL/dH adds to E[(dL/dH)^2], in the shape of layer ``t``'s variance.
+
+    Entries are rounded relative to the sum of all layers' parts: where another layer's part is the
+    larger by far, little is left of a small one.
+    """
+    group, taps = o.spec.output_group(t), backward.taps_of(o.spec, t, tap)
+    unit = torch.finfo(o.layers[t].grad["H"].dtype).eps / 2
+    parts = [
+        moments.output_layer_gradient(
+            backward.gradient_variance(o, n, taps),
+            double(o.layers[n].h).square().sum(-1)[:, None, None, None],
+        )
+        for n in range(len(o.layers))
+        if o.spec.output_group(n) == group
+    ]
+    return unit**2 * torch.stack(parts).sum(0)
 
 
 def _output_claim(spec: HypernetSpec, t: int, site: str, tap: int) -> Claim:
@@ -233,8 +253,9 @@ def shared_output_claim(spec: HypernetSpec, group: int) -> Claim:
         entering.append((common.gradient_formula(spec, t, tap), feature2))
 
         def measure(o: Observation, t: int = t, tap: int = tap) -> Pivot:
-            dW, clear = split_by_features(o, t)
-            return kept(clear, backward.measure_gradient(o, t, tap, dW))
+            dW, clear, dual2 = split_by_features(o, t)
+            rounding = rounding_of_sum(o, t, tap) * dual2[:, None, None, None]
+            return kept(clear, backward.measure_gradient(o, t, tap, dW, rounding))
 
         parts.append(Part(measure, value, layer=t))
     predicted = sum(part.value for part in parts)
