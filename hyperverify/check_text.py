@@ -19,6 +19,7 @@ from rich.text import Text
 from hyperverify.check_words import (
     CLAIMS,
     advice,
+    beside_the_point,
     fix_text,
     geometry,
     made_by,
@@ -65,9 +66,10 @@ def view(result: Mapping[str, Any], *, plain: bool = False) -> RenderableType:
     spell = _spelled if plain else str
     parts: list[RenderableType] = []
     if result["layers"]:
-        parts.append(_table(result["layers"], spell))
+        parts.append(_table(result, spell))
     for line, style in _notes(result):
-        parts.append(Padding(Text(spell(_harmless(line)), style=style), (0, 0, 0, 1)))
+        note = Text(spell(_harmless(line)), style=style)
+        parts.append(Padding(note, (0, 0, 0, 1), expand=False))
     if len(parts) > 1 or (parts and not result["layers"]):
         parts.append(Text(""))
     verdict = result["verdict"]
@@ -77,7 +79,7 @@ def view(result: Mapping[str, Any], *, plain: bool = False) -> RenderableType:
     return Group(*parts)
 
 
-def _table(layers: Sequence[Mapping[str, Any]], spell: Any) -> Table:
+def _table(result: Mapping[str, Any], spell: Any) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("layer", justify="right")
     table.add_column("what it is")
@@ -86,27 +88,28 @@ def _table(layers: Sequence[Mapping[str, Any]], spell: Any) -> Table:
     table.add_column("measured / asked", justify="right", no_wrap=True)
     table.add_column("interval", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for at, layer in enumerate(layers, start=1):
+    for at, layer in enumerate(result["layers"], start=1):
         rows = layer["quantities"] or [None]
         for n, quantity in enumerate(rows):
             left = (str(at), geometry(layer), made_by(layer)) if n == 0 else ("", "", "")
-            table.add_row(
-                *(Text(spell(_harmless(cell))) for cell in left), *_cells(quantity, spell)
-            )
+            cells = _cells(quantity, spell, beside=beside_the_point(result, quantity))
+            table.add_row(*(Text(spell(_harmless(cell))) for cell in left), *cells)
     return table
 
 
-def _cells(quantity: Mapping[str, Any] | None, spell: Any) -> list[Text]:
+def _cells(quantity: Mapping[str, Any] | None, spell: Any, *, beside: bool) -> list[Text]:
     if quantity is None:
         return [Text("none", style="dim"), Text(""), Text(""), Text("not asked", style="dim")]
     low, high = (number(end) for end in quantity["interval"])
     verdict = quantity["verdict"]
-    return [
-        Text(spell(CLAIMS[quantity["name"]])),
-        Text(spell(f"{significant(number(quantity['ratio']))} ×")),
-        Text(spell(f"{significant(low)} – {significant(high)}")),
-        Text(spell(f"{SYMBOLS[verdict]} {verdict}"), style=STYLES[verdict]),
+    words = [
+        CLAIMS[quantity["name"]],
+        f"{significant(number(quantity['ratio']))} ×",
+        f"{significant(low)} – {significant(high)}",
+        "not needed" if beside else f"{SYMBOLS[verdict]} {verdict}",
     ]
+    styles = ["dim"] * 4 if beside else ["", "", "", STYLES[verdict]]
+    return [Text(spell(word), style=style) for word, style in zip(words, styles, strict=True)]
 
 
 def _notes(result: Mapping[str, Any]) -> list[tuple[str, str]]:

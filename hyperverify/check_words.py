@@ -44,6 +44,11 @@ def made_by(layer: Mapping[str, Any]) -> str:
     return f"{names[0]} (d_k {steps[0]['width']})" + "".join(f", {name}" for name in names[1:])
 
 
+def beside_the_point(result: Mapping[str, Any], quantity: Mapping[str, Any] | None) -> bool:
+    """Whether a claim is of the direction that need not be kept, as the other one is."""
+    return bool(quantity and result["direction"] and quantity["name"] != result["direction"])
+
+
 def fix_text(layer: Mapping[str, Any]) -> str:
     """How to mend the layer, or ``""``."""
     fix: Mapping[str, Any] | None = layer["fix"]

@@ -57,6 +57,7 @@ def _template() -> Template:
         significant=check_words.significant,
         number=check_words.number,
         fix_text=check_words.fix_text,
+        beside_the_point=check_words.beside_the_point,
         claims=check_words.CLAIMS,
         BOX=check_drawings.BOX,
         HIGH=check_drawings.HIGH,
