@@ -167,6 +167,16 @@ class LayerResult:
     diagnosis: tuple[str, ...] = ()
     fix: dict[str, Any] | None = None
 
+    @property
+    def fan_in(self) -> int:
+        """Inputs that one output sums over: d_j r."""
+        return self.d_j * self.receptive_field
+
+    @property
+    def fan_out(self) -> int:
+        """Outputs that one input reaches, strides aside: d_i r."""
+        return self.d_i * self.receptive_field
+
     def quantity(self, name: str) -> QuantityResult | None:
         """The claim of that name, or None."""
         return next((q for q in self.quantities if q.name == name), None)
@@ -207,7 +217,10 @@ class CheckResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and texts; NaN and infinities as the texts that run.json uses."""
-        return _plain(asdict(self))
+        plain = _plain(asdict(self))
+        for layer, found in zip(plain["layers"], self.layers, strict=True):
+            layer.update(fan_in=found.fan_in, fan_out=found.fan_out)
+        return plain
 
 
 def _plain(value: Any) -> Any:

@@ -83,7 +83,7 @@ def advice(result: Mapping[str, Any]) -> list[str]:
         )
         if any(fix_text(layer) for layer in result["layers"]):
             lines.append(
-                "Next: correct the initialization as told above, or rescale it by "
+                "Next: correct the initialization as told for each layer, or rescale it by "
                 "hyperverify.calibrate_(model, ...); then check again."
             )
         else:
