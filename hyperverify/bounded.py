@@ -2,15 +2,18 @@
 
 Nothing is known of the law of Y = (mean square in one replicate) / expected but Y >= 0, independence of
 the replicates, and a bound c on its relative variance, Var(Y) <= c E[Y]^2 (derived elsewhere from a
-graph and a declared kurtosis). Two e-processes, both monotone in the hypothesis m, so that each refutes
+graph and a declared kurtosis). Three e-processes, all monotone in the hypothesis m, so that each refutes
 all means on its side of m at once:
 
     the mean is below m:  exp(a (1 - Y/m)) (1 + c) / (c e^a + e^(-a c))      Bennett: 1 - Y/m <= 1
     the mean is above m:  (1 + X + X^2/2) / (1 + l^2 c / 2),  X = l (Y/m - 1) >= -1, else 1/2
                                                                                   Catoni: E X = 0
+    the mean is above m:  1 + b (Y/m - 1),  0 <= b < 1                            a bet: Y >= 0
 
-Their products over replicates have mean at most 1 at every stopping time; mixtures over a and l keep
-that. Without a bound on the spread no test of a mean has a guarantee (Bahadur and Savage).
+Their products over replicates have mean at most 1 at every stopping time; mixtures over a, l and b keep
+that. The last needs no c: that a mean is too large can be shown whatever the tails. That it is not too
+large cannot, without a bound on the spread (Bahadur and Savage); so where the bound is doubtful only
+the bets count, and nothing is said from above.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ Column = NDArray[np.float64]
 
 _LEAST_SPREAD = 1e-9
 _DEVIATIONS = (0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.5, 6.0)
+_MOST_AT_STAKE = 0.95
 _DOWNWARD = (0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 0.9)
 
 
@@ -83,29 +87,50 @@ def log_e_below(values: Column, m: float, spread: float, tolerance: float | None
     return _log_mean([n * (a * short - bound) for a, bound in _tilts_below(c, tolerance)])
 
 
-def log_e_above(values: Column, m: float, spread: float, tolerance: float | None = None) -> float:
-    """Log e-value for "the mean is above ``m``"; valid against every mean of m or less."""
+def log_e_above(
+    values: Column,
+    m: float,
+    spread: float,
+    tolerance: float | None = None,
+    *,
+    trusted: bool = True,
+) -> float:
+    """Log e-value for "the mean is above ``m``"; valid against every mean of m or less.
+
+    The other arguments are those of `log_e_below`; not ``trusted``, it holds whatever the spread, which
+    then only says where to aim.
+    """
     n = values.size
     if n == 0:
         return 0.0
     c, excess = _spread(spread), values / m - 1.0
     exponents: list[float] = []
     for d in _grid(_DEVIATIONS, tolerance):
-        tilt = d / c * (1.0 + d * d / (d * d + c))
-        X = np.maximum(tilt * excess, -1.0)
-        gain = float(np.log1p(X + 0.5 * X * X).sum())
-        exponents.append(gain - n * math.log1p(0.5 * tilt * tilt * c))
+        bet = min(d / (c * (1.0 + d) ** 2), _MOST_AT_STAKE)  # about what grows fastest
+        exponents.append(float(np.log1p(bet * excess).sum()))
+        if trusted:
+            tilt = d / c * (1.0 + d * d / (d * d + c))
+            X = np.maximum(tilt * excess, -1.0)
+            gain = float(np.log1p(X + 0.5 * X * X).sum())
+            exponents.append(gain - n * math.log1p(0.5 * tilt * tilt * c))
     return _log_mean(exponents)
 
 
 def decide_mean(
-    values: Column, spread: float, *, alpha: float, beta: float, tolerance: float
+    values: Column,
+    spread: float,
+    *,
+    alpha: float,
+    beta: float,
+    tolerance: float,
+    trusted: bool = True,
 ) -> Verdict | None:
     """The verdict on "the mean is 1 within ``tolerance``", or None: go on.
 
     REFUTED is looked at first and has probability at most alpha at mean 1; VERIFIED has probability
     at most beta at every mean outside 1/(1 + tolerance)..1 + tolerance, whatever the stopping rule.
-    A value that is not finite is REFUTED.
+    A value that is not finite is REFUTED. Where the bound on the spread is not ``trusted``, REFUTED
+    means a mean above 1, shown without it, and nothing else is decided.
     """
     check_level("alpha", alpha)
     check_level("beta", beta)
@@ -113,7 +138,11 @@ def decide_mean(
     if not np.isfinite(values).all():
         return Verdict.REFUTED
     refuting = math.log(2.0 / alpha)
-    if log_e_above(values, 1.0, spread) >= refuting or log_e_below(values, 1.0, spread) >= refuting:
+    if log_e_above(values, 1.0, spread, trusted=trusted) >= refuting:
+        return Verdict.REFUTED
+    if not trusted:
+        return None
+    if log_e_below(values, 1.0, spread) >= refuting:
         return Verdict.REFUTED
     edge, enough = 1.0 + tolerance, -math.log(beta)
     if (

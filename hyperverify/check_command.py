@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,7 +97,11 @@ def check_command(
         raise BadArgument("--input", input_shape, allowed)
     if input_shape is not None:
         options["input"] = _shape(input_shape)
-    places = [_place(name, file) for name, file in (("--json", json_file), ("--html", html_file))]
+    sources = [target, inputs]
+    places = [
+        _place("--json", json_file, sources),
+        _place("--html", html_file, [*sources, json_file]),
+    ]
     with terminal.progress("importing torch") as bar:
 
         def tell(seconds: float) -> None:
@@ -153,15 +159,25 @@ def _shape(text: str) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _place(option: str, name: str | None) -> Path | None:
-    """Refuse, before anything is run, a file that could not be written at the end."""
+def _place(option: str, name: str | None, taken: Sequence[str | None]) -> Path | None:
+    """Refuse, before anything is run, a file that could not be written at the end, or must not be.
+
+    Args:
+        option: that names it.
+        name: of the file.
+        taken: targets and files that it must not replace.
+    """
     from hyperverify import destination
 
     if name is None:
         return None
     path = Path(name)
-    if not name.strip() or path.is_dir():
+    if not name.strip() or (os.path.lexists(path) and not path.is_file()):
         raise BadArgument(option, name, "the name of a file")
+    for other in filter(None, taken):
+        home = other.rpartition(":")[0] if ".py:" in other else other
+        if os.path.realpath(home) == os.path.realpath(path):
+            raise BadArgument(option, name, f"a file of its own, other than {home}")
     try:
         destination.check(str(path.parent), force=True)
     except BadArgument as error:

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,9 +20,10 @@ from hyperverify.errors import BadArgument, HyperverifyError
 IMPORT_SECONDS: Final = 120.0
 """For torch to be imported; on a cold disk it takes long."""
 GRACE_SECONDS: Final = 3.0
-"""After the time limit, for the target's process to end by itself."""
+"""After the time limit, or the answer, for the target's process to end by itself."""
 _POLL = 0.02
-_SHOWN = 2000
+_SHOWN, _READ = 2000, 64 * 1024
+"""Of what a target wrote before it ended its process: characters shown, bytes read."""
 
 
 class TargetFailed(HyperverifyError):  # noqa: N818  named for what happened
@@ -64,15 +66,33 @@ def check_apart(
                 start_new_session=True,
             )
             try:
-                late = _wait(process, folder, options["max_seconds"], tell)
+                with _terminable():
+                    late = _wait(process, folder, options["max_seconds"], tell)
             finally:
                 _end(process)
             answer = folder / "answer.json"
             if answer.is_file():
                 return _read(json.loads(answer.read_text(encoding="utf-8")))
-            output.seek(0)
+            output.seek(max(0, output.seek(0, os.SEEK_END) - _READ))
             said = output.read().decode("utf-8", "replace")
     raise _silent(target, process.returncode, late, options["max_seconds"], said)
+
+
+@contextmanager
+def _terminable() -> Generator[None]:
+    """Turn SIGTERM into what Ctrl-C raises while the block runs, so that nothing is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _wait(
@@ -81,8 +101,13 @@ def _wait(
     """Wait for the process to end; True if it ran out of time instead."""
     started = time.monotonic()
     ready: float | None = None
+    answered: float | None = None
     while process.poll() is None:
         now = time.monotonic()
+        if answered is None and (folder / "answer.json").exists():
+            answered = now
+        if answered is not None and now - answered > GRACE_SECONDS:
+            return False  # a thread of the target's keeps its process
         if ready is None and (folder / "ready").exists():
             ready = now
         if now - started > IMPORT_SECONDS and ready is None:

@@ -20,10 +20,11 @@ from hyperverify.check_words import (
     CLAIMS,
     advice,
     beside_the_point,
-    fix_text,
     geometry,
     made_by,
+    notes,
     number,
+    of_layers,
     significant,
     verdict_sentence,
 )
@@ -32,19 +33,22 @@ from hyperverify.terminal import STYLES
 SYMBOLS: Final = {"VERIFIED": "✓", "REFUTED": "✗", "INCONCLUSIVE": "?"}
 _ASCII: Final = {"✓": "+", "✗": "x", "²": "^2", "×": "x", "–": "-", "…": "...", "→": "->"}
 _WIDTH = 110
+_FIGURES = 70
+"""Columns that a table's figures take."""
 
 
 def text(result: Mapping[str, Any], *, width: int = _WIDTH) -> str:
     """The whole as plain text, without colour."""
     stream = io.StringIO()
     console = Console(file=stream, width=width, highlight=False, no_color=True)
-    console.print(view(result))
+    console.print(view(result, width=width))
     return stream.getvalue().rstrip()
 
 
 def show(console: Console, result: Mapping[str, Any]) -> None:
     """Print the whole, with what the terminal's encoding lacks spelled out."""
-    console.print(view(result, plain=not _speaks_unicode(console)))
+    plain = not _speaks_unicode(console)
+    console.print(view(result, plain=plain, width=console.width))
 
 
 def _speaks_unicode(console: Console) -> bool:
@@ -56,21 +60,25 @@ def _speaks_unicode(console: Console) -> bool:
     return True
 
 
-def view(result: Mapping[str, Any], *, plain: bool = False) -> RenderableType:
+def view(result: Mapping[str, Any], *, plain: bool = False, width: int = _WIDTH) -> RenderableType:
     """Table, notes, verdict and advice.
 
     Args:
         result: a ``CheckResult.to_dict()``.
         plain: ASCII only.
+        width: that there is room for; where it is little, what the layers are stands above the table.
     """
     spell = _spelled if plain else str
     parts: list[RenderableType] = []
     if result["layers"]:
-        parts.append(_table(result, spell))
+        said = max(len(geometry(layer)) + len(made_by(layer)) for layer in result["layers"])
+        narrow = said > 2 * (width - _FIGURES)
+        parts += _layers(result["layers"], spell) if narrow else []
+        parts.append(_table(result, spell, narrow=narrow))
     for line, style in _notes(result):
         note = Text(spell(_harmless(line)), style=style)
         parts.append(Padding(note, (0, 0, 0, 1), expand=False))
-    if len(parts) > 1 or (parts and not result["layers"]):
+    if _notes(result):
         parts.append(Text(""))
     verdict = result["verdict"]
     sentence = f"{SYMBOLS[verdict]} {verdict}: {verdict_sentence(result)}"
@@ -79,21 +87,31 @@ def view(result: Mapping[str, Any], *, plain: bool = False) -> RenderableType:
     return Group(*parts)
 
 
-def _table(result: Mapping[str, Any], spell: Any) -> Table:
+def _layers(layers: Sequence[Mapping[str, Any]], spell: Any) -> list[RenderableType]:
+    """What each layer is and what makes it, a paragraph each."""
+    found: list[RenderableType] = []
+    for at, layer in enumerate(layers, start=1):
+        words = f"layer {at}: {geometry(layer)}, made by {made_by(layer)}"
+        found.append(Padding(Text(spell(_harmless(words)), overflow="fold"), (0, 0, 0, 1)))
+    return found
+
+
+def _table(result: Mapping[str, Any], spell: Any, *, narrow: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("layer", justify="right")
-    table.add_column("what it is")
-    table.add_column("made by")
-    table.add_column("claim")
+    for name in () if narrow else ("what it is", "made by"):
+        table.add_column(name, overflow="fold")
+    table.add_column("claim", no_wrap=True)
     table.add_column("measured / asked", justify="right", no_wrap=True)
     table.add_column("interval", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for at, layer in enumerate(result["layers"], start=1):
         rows = layer["quantities"] or [None]
+        left = (str(at),) if narrow else (str(at), geometry(layer), made_by(layer))
         for n, quantity in enumerate(rows):
-            left = (str(at), geometry(layer), made_by(layer)) if n == 0 else ("", "", "")
+            told = left if n == 0 else ("",) * len(left)
             cells = _cells(quantity, spell, beside=beside_the_point(result, quantity))
-            table.add_row(*(Text(spell(_harmless(cell))) for cell in left), *cells)
+            table.add_row(*(Text(spell(_harmless(cell))) for cell in told), *cells)
     return table
 
 
@@ -113,26 +131,11 @@ def _cells(quantity: Mapping[str, Any] | None, spell: Any, *, beside: bool) -> l
 
 
 def _notes(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is flagged, then each layer's diagnosis and fix, equal ones together."""
+    """What is flagged, then diagnoses and fixes."""
     lines = [(f"! {flag}", "yellow") for flag in result["flags"]]
-    said: dict[tuple[str, ...], tuple[list[int], dict[str, None]]] = {}
-    for number_, layer in enumerate(result["layers"], start=1):
-        fix = fix_text(layer)
-        if layer["diagnosis"] or fix:
-            numbers, fixes = said.setdefault(tuple(layer["diagnosis"]), ([], {}))
-            numbers.append(number_)
-            fixes.update({f"→ {fix}": None} if fix else {})
-    for told, (numbers, fixes) in said.items():
-        where = f"layer{'s' * (len(numbers) > 1)} {_list(numbers)}"
-        first, *rest = (*told, *fixes)
-        lines += [(f"{where}: {first}", ""), *((f"    {line}", "") for line in rest)]
+    for numbers, (first, *rest) in notes(result["layers"]):
+        lines += [(f"{of_layers(numbers)}: {first}", ""), *((f"    {line}", "") for line in rest)]
     return lines
-
-
-def _list(numbers: Sequence[int]) -> str:
-    """``1, 2 and 5``."""
-    words = [str(n) for n in numbers]
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + f" and {words[-1]}"
 
 
 def _harmless(line: str) -> str:

@@ -6,7 +6,7 @@ Everything is made from the plain dictionary of a result (``CheckResult.to_dict(
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 CLAIMS: Final = {
@@ -17,6 +17,9 @@ CLAIMS: Final = {
 }
 """What a claim is about, by the name of its quantity."""
 
+DECLARED: Final = "declared, not derived"
+"""How an assumption says that a bound on a spread is taken on trust."""
+
 
 def geometry(layer: Mapping[str, Any]) -> str:
     """``conv2d 16 → 32, 3x3, 2 groups, ReLU, generated bias``."""
@@ -26,6 +29,10 @@ def geometry(layer: Mapping[str, Any]) -> str:
         words.append("x".join(map(str, layer["kernel"])))
     if groups > 1:
         words.append(f"{groups} groups")
+    if layer["copies"] > 1:
+        words.append(f"{layer['copies']} matrices")
+    if layer["per_sample"]:
+        words.append("a weight a sample")
     if layer["activation"] not in ("none", ""):
         words.append("ReLU" if layer["activation"] == "relu" else layer["activation"])
     if layer["bias"] == "generated":
@@ -36,12 +43,26 @@ def geometry(layer: Mapping[str, Any]) -> str:
 
 
 def made_by(layer: Mapping[str, Any]) -> str:
-    """``head.weight (d_k 12) ← embedding``: the output layer's parameter and what is under it."""
+    """``head.weight (d_k 12), embedding``: the output layer's parameter and what is under it."""
     steps = layer["generated_by"]
     if not steps:
         return "?"
-    names = [step["name"] or step["role"] for step in steps]
-    return f"{names[0]} (d_k {steps[0]['width']})" + "".join(f", {name}" for name in names[1:])
+    top, *below = (_step(step) for step in steps)
+    first = steps[0]
+    if first["role"] == "output layer":
+        top += f" (d_k {first['width']})"
+    elif first["role"] == "embedding":
+        top += f" ({first['width']} entries)"
+    return ", ".join((top, *below))
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    """A parameter's name; of what could not be followed, why."""
+    name = str(step["name"])
+    if step["role"] != "opaque":
+        return name or str(step["role"])
+    why = f"not followed: {step['why']}" if step["why"] else "not followed"
+    return f"{name} ({why})" if name else f"({why})"
 
 
 def beside_the_point(result: Mapping[str, Any], quantity: Mapping[str, Any] | None) -> bool:
@@ -53,6 +74,31 @@ def fix_text(layer: Mapping[str, Any]) -> str:
     """How to mend the layer, or ``""``."""
     fix: Mapping[str, Any] | None = layer["fix"]
     return "" if fix is None else str(fix.get("text") or "")
+
+
+def notes(layers: Sequence[Mapping[str, Any]]) -> list[tuple[tuple[int, ...], list[str]]]:
+    """(layers, sentences about them): diagnoses and fixes, what several have in common only once."""
+    told: dict[str, list[int]] = {}
+    for n, layer in enumerate(layers, start=1):
+        for line in dict.fromkeys(layer["diagnosis"]):
+            told.setdefault(line, []).append(n)
+    found: dict[tuple[int, ...], list[str]] = {}
+    for line, numbers in told.items():
+        found.setdefault(tuple(numbers), []).append(line)
+    for n, layer in enumerate(layers, start=1):
+        if fix := fix_text(layer):
+            mine = [numbers for numbers in found if n in numbers] or [(n,)]
+            lines = found.setdefault(mine[-1], [])
+            lines += [line for line in (f"→ {fix}",) if line not in lines]
+    return list(found.items())
+
+
+def of_layers(numbers: Sequence[int]) -> str:
+    """``layers 1, 2 and 5``."""
+    words = [str(n) for n in numbers]
+    if len(words) == 1:
+        return f"layer {words[0]}"
+    return f"layers {', '.join(words[:-1])} and {words[-1]}"
 
 
 def verdict_sentence(result: Mapping[str, Any]) -> str:
@@ -98,6 +144,16 @@ def advice(result: Mapping[str, Any]) -> list[str]:
     else:
         lines.append(
             "Next: give it more time (--max-seconds) or ask for less (--tolerance); it is no pass."
+        )
+    declared = [
+        str(n)
+        for n, layer in enumerate(result["layers"], start=1)
+        if any(DECLARED in text for q in layer["quantities"] for text in q["assumptions"])
+    ]
+    if declared and verdict != "INCONCLUSIVE":
+        lines.append(
+            f"That chance rests on a spread that is {DECLARED}: no derivation goes through what makes the "
+            f"weights of layer{'s' * (len(declared) > 1)} {', '.join(declared)}."
         )
     models = f"{result['replicates']} model{'s' * (result['replicates'] != 1)}"
     lines.append(f"{models} built in {result['seconds']:.1f} s, seed {settings['seed']}.")

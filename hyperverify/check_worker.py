@@ -9,8 +9,12 @@ target's own time begins.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -20,9 +24,12 @@ from typing import Any
 from hyperverify.errors import BadArgument, HyperverifyError
 from hyperverify.targets import TargetError, load_target
 
+_FOLLOW_SECONDS = 0.5
+
 
 def main(folder: Path) -> None:
     """Answer the request in ``folder``."""
+    threading.Thread(target=_follow, args=(folder, os.getppid()), daemon=True).start()
     request: dict[str, Any] = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     answer = _answer(request, (folder / "ready").touch)
     partial = folder / "answer.json.tmp"
@@ -47,6 +54,16 @@ def _answer(request: dict[str, Any], ready: Callable[[], None]) -> dict[str, Any
     except MemoryError as error:
         text = f"TARGET: {request['target']} needs more memory than there is"
         return {"error": text, "argument": None, "traceback": _own(error)}
+
+
+def _follow(folder: Path, parent: int) -> None:
+    """End with the command line, even if that is ended in a way that lets it clean up nothing."""
+    while os.getppid() == parent:
+        time.sleep(_FOLLOW_SECONDS)
+    shutil.rmtree(folder, ignore_errors=True)
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # what the target has started, too
+    os._exit(1)
 
 
 @contextmanager

@@ -27,11 +27,13 @@ from hyperverify.confidence import Verdict
 from hyperverify.diagnosis import diagnose
 from hyperverify.errors import BadArgument
 from hyperverify.expectations import Demand, check_expectation, demands
+from hyperverify.low_rank import excuse
+from hyperverify.sampling import one_thread
 from hyperverify.tracing.alarm import OutOfTime
 from hyperverify.tracing.clues import clues_of
-from hyperverify.tracing.describe import assumptions_of, layer_result, wording
-from hyperverify.tracing.observations import Column, Observed, Stream
-from hyperverify.tracing.replicates import BadTarget, Replicate, Replicates
+from hyperverify.tracing.describe import assumptions_of, circumstances, layer_result, wording
+from hyperverify.tracing.observations import Observed, Sample, Stream
+from hyperverify.tracing.replicates import BadTarget, Replicate, Replicates, factorized
 from hyperverify.tracing.values import is_list
 
 __all__ = ["BadTarget", "CheckResult", "LayerResult", "QuantityResult", "Scales", "check"]
@@ -45,6 +47,11 @@ FIRST_LOOK, LOOK_GROWTH, CAP_FACTOR = 8, 1.1, 8
 further look is at so many times as many, and a claim that is undecided at so many times the number that
 a true one takes ends as INCONCLUSIVE."""
 
+DOUBTED = (
+    "The replicates spread more than normal draws of these shapes: tails are heavier, or entries are not "
+    "independent, and then no sample shows that a second moment is not larger"
+)
+
 
 @dataclass
 class _Claim:
@@ -53,7 +60,7 @@ class _Claim:
     layer: int
     demand: Demand
     stream: Stream
-    evidence: Callable[[], tuple[Column, float, bool]]
+    evidence: Callable[[], Sample]
     verdict: Verdict | None = None
     reason: str | None = None
 
@@ -64,11 +71,12 @@ class _Claim:
         if self.zero_bias:
             self._look_at_zero()
             return
-        values, spread, _ = self.evidence()
-        if values.size:
+        seen = self.evidence()
+        if seen.values.size:
             self.verdict = decide_mean(
-                values / self.demand.expected, spread, alpha=alpha, beta=beta, tolerance=tolerance
-            )
+                seen.values / self.demand.expected, seen.spread, alpha=alpha, beta=beta,
+                tolerance=tolerance, trusted=seen.trusted,
+            )  # fmt: skip
 
     @property
     def zero_bias(self) -> bool:
@@ -93,7 +101,8 @@ class _Claim:
     def result(self, alpha: float, assumptions: tuple[str, ...]) -> QuantityResult:
         """The claim as it stands."""
         expected = self.demand.expected
-        values, spread, _ = self.evidence()
+        seen = self.evidence()
+        values, spread = seen.values, seen.spread
         measured = float(values.mean()) if values.size else math.nan
         if self.zero_bias:
             ratio = 1.0 if measured == expected else 0.0 if expected else math.inf
@@ -105,6 +114,8 @@ class _Claim:
         reason = self.reason
         if verdict is not Verdict.VERIFIED and reason is None:
             reason = wording(self.demand, verdict, ratio, interval, values.size)
+            if verdict is Verdict.INCONCLUSIVE and seen.doubted:
+                reason += f". {DOUBTED}"
         return QuantityResult(
             self.demand.name, expected, measured, ratio, interval, values.size, spread,
             self.demand.claim, assumptions, verdict, reason,
@@ -157,15 +168,25 @@ def check(
         raise BadArgument("max_seconds", max_seconds, allowed)
     shape = _shape(input, inputs)
     start = time.monotonic()
-    run = _Run(
-        factory, shape, inputs, expect, last_layer, (tolerance, alpha, beta), root, start + limit
-    )
-    run.go()
+    # One thread: the same sums on any machine, and replicates are too small to share out.
+    with one_thread():
+        run = _Run(
+            factory,
+            shape,
+            inputs,
+            expect,
+            last_layer,
+            (tolerance, alpha, beta),
+            root,
+            start + limit,
+        )
+        run.go()
     settings = {
         "expect": expect, "tolerance": tolerance, "alpha": alpha, "beta": beta, "seed": root,
         "max_seconds": limit, "last_layer": last_layer, "input": list(shape) if not inputs else None,
     }  # fmt: skip
-    return diagnose(run.result(time.monotonic() - start, settings), clues_of(run.first))
+    result = run.result(time.monotonic() - start, settings)
+    return result if run.drawn < FIRST_LOOK else diagnose(result, clues_of(run.first))
 
 
 def _shape(given: object, inputs: object) -> tuple[int, ...]:
@@ -201,10 +222,12 @@ class _Run:
         self.expect, self.last_layer = expect, last_layer
         self.tolerance, self.alpha, self.beta = levels
         self.deadline = deadline
+        seconds = deadline - time.monotonic()
         try:
             self.replicates = Replicates(factory, shape, inputs, seed, deadline)
         except OutOfTime as error:
-            raise BadTarget("the target did not finish one call in the time allowed") from error
+            text = f"the target did not finish one call in the time allowed, {seconds:.3g} seconds"
+            raise BadTarget(text) from error
         self.first = self.replicates.first
         self.layers = self.first.analysis.layers
         self.flags = list(self.first.analysis.findings.flags)
@@ -238,15 +261,12 @@ class _Run:
         )  # fmt: skip
         fan_in, s = layer.d_j * layer.receptive_field, 2 if self.counted_relu(t) else 1
 
-        def of(stream: Stream) -> Callable[[], tuple[Column, float, bool]]:
-            return lambda: (stream.known, *stream.spread())
-
         found: list[_Claim] = []
         for demand in asked:
             stream = seen.biases if demand.measure == "biases" else seen.weights
             both = demand.measure == "activations"
             seen.activations = seen.activations or both
-            evidence = (lambda: seen.forward(fan_in, s)) if both else of(stream)
+            evidence = (lambda: seen.forward(fan_in, s)) if both else stream.sample
             found.append(_Claim(t, demand, stream, evidence))
         return found
 
@@ -297,15 +317,19 @@ class _Run:
             seen.add(layer, weights, biases, replicate.trace)
         self.drawn += 1
         self.replicates.release(replicate)
-        if self.drawn == 64 and any(seen.weights.known.size < 8 for seen in self.observed):
+        if self.drawn == 64 and any(seen.weights.dead > 56 for seen in self.observed):
             self.flags.append("the features of a layer are all zero in nearly every replicate")
             return False
         return True
 
     def _cap(self) -> int:
-        spreads = [claim.evidence()[1] for claim in self.claims]
-        needed = replicates_needed(max(spreads), self.beta, self.tolerance) if spreads else 0
-        return max(CAP_FACTOR * needed, FIRST_LOOK)
+        cap = FIRST_LOOK
+        for claim in self.claims:
+            seen = claim.evidence()
+            needed = replicates_needed(seen.spread, self.beta, self.tolerance)
+            # A doubt that lasts is an answer: no sample can dispel it.
+            cap = max(cap, needed if seen.doubted else CAP_FACTOR * needed)
+        return cap
 
     def _undrawn(self) -> bool:
         """Whether the first replicates are all alike: then nothing can be said of expectations."""
@@ -332,6 +356,9 @@ class _Run:
             part = seen.evenness.uneven(self.tolerance, self.alpha / len(self.layers))
             if part is not None and quantities[t]:
                 self.flags.append(f"uneven: in layer {t + 1}, {part}")
+        first = self.first.analysis
+        waists = factorized(first.findings.layers, first.weights)
+        quantities = excuse(quantities, waists, self.tolerance)
         direction, verdict, reason = self._verdict(quantities)
         layers = tuple(
             layer_result(
@@ -350,7 +377,11 @@ class _Run:
         source = analysis.weights[claim.layer]
         if claim.demand.measure == "biases":
             source = analysis.biases[claim.layer] or source
-        return assumptions_of(source, claim.demand.measure, claim.evidence()[2])
+        layer = self.layers[claim.layer]
+        return (
+            *assumptions_of(source, claim.demand.measure, claim.evidence().doubted),
+            *circumstances(layer, claim.demand.name),
+        )
 
     def _layer_verdict(self, found: list[QuantityResult], direction: str) -> Verdict | None:
         if not found:

@@ -10,19 +10,21 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from hyperverify import __version__, streams
+from hyperverify.campaign_command import campaign_command
 from hyperverify.check_command import check_command
-from hyperverify.errors import BadArgument, HyperverifyError
+from hyperverify.errors import HyperverifyError, Interrupted
+from hyperverify.experiment_command import experiment_command
+from hyperverify.report_command import report_command
 from hyperverify.spelling import Command, Group, any_spelling, as_typed, read_number, usage_line
 
 if TYPE_CHECKING:
     from hyperverify.runner import RunSettings
-    from hyperverify.store import Run
+    from hyperverify.store import Run, RunHead
 
 USAGE: Final = 2
 INTERRUPTED: Final = 130
@@ -163,6 +165,8 @@ def _run(settings: RunSettings, show: Any) -> Run:
 
 
 app.command("check", cls=Command)(check_command)
+app.command("experiment", cls=Command)(experiment_command)
+app.command("campaign", cls=Command)(campaign_command)
 
 
 @app.command(cls=Command)
@@ -262,16 +266,25 @@ def replay(
 ) -> int:
     """Run one check of a stored run again: are the numbers the same, digit for digit?"""
     from hyperverify import terminal
-    from hyperverify.store import encode, find_check, read_run
+    from hyperverify.store import Run, encode, find_check, read_run
+    from hyperverify.streaming import campaign_at
 
-    stored_run = read_run(run)
-    stored = find_check(stored_run, check_id)
+    stored_run: RunHead
+    campaign = campaign_at(run)
+    if campaign is None:
+        stored_run = read_run(run)
+        stored = find_check(stored_run, check_id)
+    else:  # its checks may be too many to hold
+        stored_run, stored = campaign.head, campaign.check(check_id)
     with terminal.progress("replaying") as show:
         from hyperverify import runner
 
         show(0, 0, f"replaying {check_id}", None)
         with as_typed({"initializer": initializer}):
-            again = runner.replay(stored_run, check_id, initializer)
+            if isinstance(stored_run, Run):
+                again = runner.replay(stored_run, check_id, initializer)
+            else:
+                again = runner.replay_check(stored_run, stored, initializer)
     # Seconds are no numbers of the check. Encoded, so that NaN equals NaN.
     then, now = (encode(check.model_dump(exclude={"seconds"})) for check in (stored, again))
     changed = [key for key in then if then[key] != now[key]]
@@ -279,35 +292,7 @@ def replay(
     return 1 if changed else 0
 
 
-@app.command(cls=Command)
-def report(
-    runs: Annotated[
-        list[str], typer.Argument(metavar="RUN", help="run.json files, or folders of them.")
-    ],
-    out: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Where the HTML goes; default: beside its run.json."),
-    ] = None,
-) -> None:
-    """Make report.html and junit.xml again, from run.json alone."""
-    from hyperverify import destination, terminal
-    from hyperverify.store import read_run
-
-    if out is not None and len(runs) > 1:
-        raise BadArgument("--out", out, f"nothing, where {len(runs)} runs are given")
-    if out is not None and Path(out).is_dir():
-        raise BadArgument("--out", out, "the name of a file")
-    html = None if out is None else Path(out)
-    written: list[Path] = []
-    with terminal.progress("reading") as show:
-        # All are read before anything is written: one bad file leaves nothing half done.
-        records = [(Path(name), read_run(name)) for name in runs]
-        destination.check_reports(runs, out)
-        for done, (source, record) in enumerate(records):
-            show(done, len(records), f"report of {source}", None)
-            written += destination.write_reports(record, source, html)
-    for path in written:
-        typer.echo(str(path))
+app.command("report", cls=Command)(report_command)
 
 
 @app.command(cls=Command)
@@ -350,6 +335,8 @@ def _answer(arguments: Sequence[str] | None) -> int:
             prog_name="hyperverify",
             standalone_mode=False,
         )
+    except Interrupted as error:
+        return _complain(str(error), INTERRUPTED)
     except HyperverifyError as error:
         return _complain(str(error), USAGE)
     except (KeyboardInterrupt, typer.Abort):

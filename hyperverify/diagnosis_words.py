@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from hyperverify.check_results import LayerResult
 from hyperverify.explanations import Candidate, Explanation
-from hyperverify.readings import Model, Place, Reading, asked_of
+from hyperverify.readings import EMBEDDING, Model, Place, Reading, asked_of
 from hyperverify.sites import Chain
 from hyperverify.trunk_mistakes import TRUNK
 
@@ -80,10 +80,18 @@ def evidence(e: Explanation, model: Model, reading: Reading) -> list[str]:
         return [_seen(subject, values, ""), *_hints(e, model)]
     values = [(p.ratio, p.error, p.effect(first.predictions[p.layer])) for p in e.wrong]
     if place.facts is None:
+        if (
+            len({digits(value) for *_, value in values}) == 1
+        ):  # one matrix, seen from several layers
+            values = [min(values, key=lambda seen: seen[1])]
         return [_seen(_makes(e.wrong), values, _FAN_IN), *_hints(e, model)]
-    subject = f"{_LETTERS[place.site.what]} at {_layers(e.wrong)} is"
-    below = place.site.used and len(model.chains[place.layer][place.site.what].sites) > 1
-    against = f" of what {reading.rule} asks" + (" over a trunk that keeps E[e^2]" if below else "")
+    against = f" of what {reading.rule} asks"
+    if reading.where == EMBEDDING and place.site.name:
+        subject = f"E[e^2] of {_owners(e.wrong)}, for {_layers(e.wrong)}, is"
+    else:
+        subject = f"{_LETTERS[place.site.what]} at {_layers(e.wrong)} is"
+        if place.site.used and len(model.chain_at(place).sites) > 1:
+            against += " over a trunk that keeps E[e^2]"
     return [_seen(subject, values, against), *_hints(e, model)]
 
 
@@ -128,7 +136,7 @@ def _hints(e: Explanation, model: Model) -> list[str]:
             "standard deviation of e told",
             "trunk gain wrong",
         ):
-            chain = model.chains[place.layer][place.site.what]
+            chain = model.chain_at(place)
             name = f" of {chain.end_name}" if chain.end_name else ""
             assert place.facts is not None
             what = "E[h^2]" if chain.opaque else "E[e^2]"

@@ -25,7 +25,8 @@ from hyperverify import nets
 from hyperverify.compiled import compiled_per_replicate, compiling
 from hyperverify.linear_algebra import per_replicate
 from hyperverify.nets import Tensors
-from hyperverify.pivots import rank_tolerance
+from hyperverify.pivots import double, rank_tolerance
+from hyperverify.plan import bias_embedding_name, embedding_name
 from hyperverify.rescale import rescaled
 from hyperverify.sampling import Block
 from hyperverify.specs import HypernetSpec, LayerSpec
@@ -33,7 +34,7 @@ from hyperverify.specs import HypernetSpec, LayerSpec
 GRADIENTS = ("x", "z", "W", "b", "h", "g", "H", "G")
 
 # Above this many entries of H in a block, the output layers are streamed.
-STREAM_ABOVE = 2**24
+STREAM_ABOVE = 2**25
 
 
 def centre(size: tuple[int, ...]) -> int:
@@ -106,9 +107,13 @@ class LayerObservation:
     def h(self) -> Tensor:
         if self._t and self._spec.embeddings == "one":
             return self._whole.layers[0].h
-        inputs = self._whole.tensors("embeddings.", "trunk.", f"input_layers.{self._t}.")
+        embedding = embedding_name(self._spec, self._t)
+        inputs = self._whole.tensors(embedding, "trunk.", f"input_layers.{self._t}.")
         with torch.no_grad():
-            h = self._whole.per_replicate(_features, (self._spec, self._t), inputs)
+            if self._spec.trunk or self._spec.chunk is not None:
+                h = self._whole.per_replicate(_features, (self._spec, self._t), inputs)
+            else:  # the embedding itself, of one replicate as of many
+                h = nets.features(self._spec, inputs, self._t).detach()
         return h.requires_grad_(self._whole.differentiable)
 
     @cached_property
@@ -118,7 +123,11 @@ class LayerObservation:
         first = next(t for t, layer in enumerate(self._spec.layers) if layer.bias)
         if self._t > first and self._spec.embeddings == "one":
             return self._whole.layers[first].g
-        inputs = self._whole.tensors("embeddings.", "trunk.", "bias_embeddings.", "bias_trunk.")
+        if self._spec.bias_embedding is None:
+            names = (embedding_name(self._spec, self._t), "trunk.")
+        else:
+            names = (bias_embedding_name(self._spec, self._t), "bias_trunk.")
+        inputs = self._whole.tensors(*names)
         with torch.no_grad():
             g = self._whole.per_replicate(_bias_features, (self._spec, self._t), inputs)
         # A leaf of its own, also where g = h: dL/dg stays apart from dL/dh.
@@ -228,6 +237,13 @@ class Observation:
     def rank_tolerance(self) -> float:
         """How dependent rows may be before the block's dtype drowns what is left of them."""
         return rank_tolerance(self.block.dtype)
+
+    def double(self, tensor: Tensor) -> Tensor:
+        """Float64 copy of a tensor that was observed, made once: several checks read the same ones."""
+        key = ("double", id(tensor))
+        if key not in self.cache:
+            self.cache[key] = tensor, double(tensor)  # who holds the tensor holds its id
+        return self.cache[key][1]
 
     def release(self) -> None:
         """Let go of all tensors now; layers and observation refer to each other."""

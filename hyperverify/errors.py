@@ -7,6 +7,10 @@ class HyperverifyError(ValueError):
     """A mistake of the caller. ``str(error)`` is one clear line; the CLI prints it and exits with 2."""
 
 
+class Interrupted(HyperverifyError):  # noqa: N818  named for what it reports
+    """Ctrl-C, where there is more to say than that: how to go on. The CLI exits with 130."""
+
+
 class BadArgument(HyperverifyError):  # noqa: N818  named for what it reports
     """An argument with a value that is not allowed.
 

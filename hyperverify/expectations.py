@@ -92,12 +92,12 @@ def demands(
         if rule == "T1.in"
         else variance(f"{rule}.H", d_i=d_i, d_k=1, r=r, var_e=1, relu=relu)
     )
-    found = [Demand("weights", "weights", v, f"every generated weight has {expect}'s E[W^2]")]
+    found = [Demand("weights", "weights", v, f"E[W^2], mean over the weights, is {expect}'s")]
     if generates_bias:
         u = float(
             variance(f"{rule}.G", d_l=1, var_e=1, relu=relu)
             if rule == "T1.in"
             else variance(f"{rule}.G", d_i=d_i, d_j=d_j, d_l=1, var_e=1, relu=relu)
         )
-        found.append(Demand("biases", "biases", u, f"every generated bias has {expect}'s E[b^2]"))
+        found.append(Demand("biases", "biases", u, f"E[b^2], mean over the biases, is {expect}'s"))
     return tuple(found)

@@ -14,7 +14,17 @@ from dataclasses import dataclass, replace
 
 from hyperverify.confidence import Verdict
 from hyperverify.mistakes import LIBRARY, Facts, Prediction
-from hyperverify.readings import FEATURES, SURE, Group, Model, Place, Reading, readings
+from hyperverify.readings import (
+    EMBEDDING,
+    FEATURES,
+    LEAST,
+    SURE,
+    Group,
+    Model,
+    Place,
+    Reading,
+    readings,
+)
 from hyperverify.trunk_mistakes import TRUNK
 
 __all__ = ["Candidate", "Explanation", "effects_on", "explain"]
@@ -35,8 +45,8 @@ _SCHEMES = (
 
 _MOST_SLIPS = 2
 
-_SHARP = 0.08
-"""Relative standard error beyond which a prediction that fits says little."""
+_SHARP, _BLURRED = 0.08, 0.15
+"""Relative standard errors beyond which a prediction that fits says little, and says nothing."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +96,10 @@ def explain(model: Model) -> tuple[Reading, list[Explanation]]:
     for reading in readings(model):
         found = [e for group in reading.groups for e in _explanations(group, reading, model)]
         found = _agreeing(found)
+        astray = [e for e in found if reading.where != EMBEDDING and _strays(e, model)]
         left = sum(len(e.wrong) for e in found if not e.candidates)
-        kinds = {e.group.kind for e in found} | {"embedding" for e in found if _strays(e, model)}
+        left += sum(len(e.wrong) for e in astray if e.candidates and _apart(e, model))
+        kinds = {e.group.kind for e in found} | ({"embedding"} if astray else set[str]())
         cost = (left, len(kinds), sum(e.level for e in found))
         if best is None or cost < best[0]:
             best = (cost, reading, found)
@@ -97,7 +109,7 @@ def explain(model: Model) -> tuple[Reading, list[Explanation]]:
 
 def _strays(e: Explanation, model: Model) -> bool:
     """Whether the embedding's second moment is not 1, and no word of it in the explanation."""
-    chains = [model.chains[p.layer][p.site.what] for p in e.wrong]
+    chains = [model.chain_at(p) for p in e.wrong]
     off = any(
         chain.end > 0.0 and abs(math.log(chain.end)) > SURE * chain.end_error for chain in chains
     )
@@ -106,6 +118,14 @@ def _strays(e: Explanation, model: Model) -> bool:
         for c in e.candidates
         for p in e.wrong
     )
+
+
+def _apart(e: Explanation, model: Model) -> bool:
+    """Whether the embeddings' second moments differ from layer to layer."""
+    chains = [model.chain_at(p) for p in e.group.places]
+    ends = [chain.end for chain in chains]
+    within = SURE * max(chain.end_error for chain in chains) + LEAST
+    return min(ends) <= 0.0 or math.log(max(ends) / min(ends)) > within
 
 
 def _explanations(group: Group, reading: Reading, model: Model) -> Iterator[Explanation]:
@@ -144,7 +164,7 @@ def _jointly(
     nominal: bool,
 ) -> Explanation | None:
     """The mistakes that explain every wrong matrix of a group, best all matrices."""
-    able = [c for c in candidates if _fits(wrong, c, nominal=nominal)]
+    able = [c for c in candidates if _fits(wrong, c, nominal=nominal) and _tells(wrong, c)]
     right = [place for place in group.places if not place.wrong]
     everywhere = [
         c for c in able
@@ -172,6 +192,14 @@ def _fits(places: Sequence[Place], candidate: Candidate, *, nominal: bool) -> bo
         and all(place.meets(predictions[place.layer], nominal=nominal) for place in places)
         and (nominal or _alike(places, candidate))
     )
+
+
+def _tells(places: Sequence[Place], candidate: Candidate) -> bool:
+    """Whether what is seen is sharp enough, at one place at least, for a fit to mean something."""
+    errors = [
+        p.variance_error if candidate.predictions[p.layer].absolute else p.error for p in places
+    ]
+    return min(errors) <= _BLURRED
 
 
 def _alike(places: Sequence[Place], candidate: Candidate) -> bool:
@@ -269,7 +297,7 @@ def _passed_over(reading: Reading, model: Model) -> tuple[str, ...]:
 
 def _opaque(group: Group, model: Model) -> bool:
     """Whether what is below the output layers is no embedding."""
-    chains = (model.chains[p.layer][p.site.what] for p in group.places)
+    chains = map(model.chain_at, group.places)
     return all(chain.opaque and p.site.used for chain, p in zip(chains, group.places, strict=True))
 
 

@@ -141,12 +141,17 @@ def _site_for(need: Need, needs: Sequence[Need]) -> Site | str:
         )  # fmt: skip
         if clash is None:
             return site
-        refusal = refusal or (
-            f"rows of {site.name or 'the output layer'} serve layers {need.layer + 1} and "
-            f"{clash.layer + 1}, which need different factors ({need.scale:.3g} and "
-            f"{clash.scale:.3g})"
-        )
+        refusal = refusal or f"rows of {site.name or 'the output layer'} serve {_both(need, clash)}"
     return refusal
+
+
+def _both(need: Need, clash: Need) -> str:
+    """``layers 1 and 3, which need different factors (1.41 and 0.5)``."""
+    one, other = sorted((need, clash), key=lambda n: n.layer)
+    served = f"layers {one.layer + 1} and {other.layer + 1}"
+    if one.layer == other.layer:
+        served = f"layer {one.layer + 1}'s {one.what} and {other.what}"
+    return f"{served}, which need different factors ({one.scale:.3g} and {other.scale:.3g})"
 
 
 def _shares(site: Site, other: Need, needs: Sequence[Need]) -> bool:

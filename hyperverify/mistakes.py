@@ -29,6 +29,7 @@ class Facts:
         other: what the other of the two rules asks.
         width: fan-in of the matrix, d_k; 0 where it is not seen.
         rows: of its whole parameter.
+        used: of these, the rows that this layer uses.
         told: second moment of the embedding that the rule divides by.
         law: of the matrix's entries, ``uniform``, ``normal`` or "".
         end_law: of the embedding's.
@@ -47,6 +48,7 @@ class Facts:
     other: float
     width: int
     rows: int
+    used: int
     told: float
     law: str
     end_law: str
@@ -230,23 +232,38 @@ def _xavier(f: Facts) -> Iterator[Prediction]:
         yield Prediction(2 / (f.width + f.rows), True)
         yield Prediction(1 / f.width, True, "fan-in")
         yield Prediction(1 / f.rows, True, "fan-out")
+        if 1 < f.used < f.rows:
+            yield Prediction(2 / (f.width + f.used), True, "of each layer's own rows")
+            yield Prediction(1 / f.used, True, "fan-out, of each layer's own rows")
 
 
 def _kaiming(f: Facts) -> Iterator[Prediction]:
-    if f.width and f.rows > 1:
-        yield Prediction(2 / f.width, True)
-        yield Prediction(f.s / f.width, True, "with the mainnet's own ReLU", f.s == 1)
-        yield Prediction(2 / f.rows, True, "fan-out")
-        yield Prediction(f.s / f.rows, True, "fan-out, with the mainnet's own ReLU", f.s == 1)
-        yield Prediction(4 / (f.width + f.rows), True, "both fans")
-        yield Prediction(
-            2 * f.s / (f.width + f.rows), True, "both fans, with the mainnet's own ReLU", f.s == 1
-        )
+    if not f.width or f.rows < 2:
+        return
+    fans = {"": f.width, "fan-out": f.rows, "both fans": (f.width + f.rows) / 2}
+    for how, fan in fans.items():
+        own = how + ", " * bool(how) + "with the mainnet's own ReLU"
+        yield Prediction(2 / fan, True, how)
+        yield Prediction(f.s / fan, True, own, f.s == 1)
+    if 1 < f.used < f.rows:
+        yield Prediction(2 / f.used, True, "fan-out, of each layer's own rows")
+
+
+def _own_fan(f: Facts) -> Iterator[Prediction]:
+    if f.width > 1:
+        yield Prediction(1 / f.width**2, True)
+        yield Prediction(f.s / f.width**2, True, "with the mainnet's own ReLU", f.s == 1)
+        yield Prediction(1 / f.width**4, True, "its variance used as standard deviation")
 
 
 def _orthogonal(f: Facts) -> Iterator[Prediction]:
     if f.width and f.rows >= f.width and f.law != "uniform":
         yield Prediction(1 / f.rows, True)
+
+
+def _ordinary_biases(f: Facts) -> Iterator[Prediction]:
+    if f.what == "biases":
+        yield Prediction(1 / (3 * f.d_j * f.r))
 
 
 def _tanh_gain(f: Facts) -> Iterator[Prediction]:
@@ -257,12 +274,10 @@ def _nothing(_: Facts) -> Iterator[Prediction]:
     yield Prediction(0.0)
 
 
+_SQRT3 = "a uniform draw of variance v needs the bound sqrt(3 v), not sqrt(v)"
+
 LIBRARY: tuple[Mistake, ...] = (
-    Mistake(
-        "missing sqrt 3",
-        "a uniform draw of variance v needs the bound sqrt(3 v), not sqrt(v)",
-        _missing_sqrt3,
-    ),
+    Mistake("missing sqrt 3", _SQRT3, _missing_sqrt3),
     Mistake(
         "variance used as standard deviation",
         "the rule gives a variance; the draw takes its square root",
@@ -273,11 +288,7 @@ LIBRARY: tuple[Mistake, ...] = (
         "a layer with a ReLU behind it needs twice the variance, s = 2",
         _relu_missing,
     ),
-    Mistake(
-        "ReLU factor on a linear layer",
-        "where no ReLU follows, s = 1",
-        _relu_everywhere,
-    ),
+    Mistake("ReLU factor on a linear layer", "where no ReLU follows, s = 1", _relu_everywhere),
     Mistake(
         "receptive field missing",
         "a convolution's fan counts the kernel's positions too",
@@ -349,9 +360,18 @@ LIBRARY: tuple[Mistake, ...] = (
         _size_forgotten,
     ),
     Mistake(
-        "scaled by 1/10",
-        "the draw was multiplied by 1/10, and its second moment by 1/100",
-        _tenth,
+        "scaled by 1/10", "the draw was multiplied by 1/10, and its second moment by 1/100", _tenth
+    ),
+    Mistake(
+        "hypernet's fan for the mainnet's",
+        "d_k stands twice, and the generated layer's own fan nowhere",
+        _own_fan,
+    ),
+    Mistake(
+        "biases as nn.Linear draws them",
+        "generated biases have the variance 1/(3 fan_in) of torch's default for an ordinary layer",
+        _ordinary_biases,
+        convention=True,
     ),
     Mistake("tanh's gain", "5/3, the gain for a tanh, in the ReLU factor's place", _tanh_gain),
     Mistake(

@@ -154,7 +154,8 @@ def weight_gradient_at(
     count = len(inside)
     above = d2[..., inside].reshape(*tuple(d2.shape)[:-2], layer.groups, outputs, count)
     below = x2[..., read[inside]].reshape(*tuple(x2.shape)[:-2], layer.groups, inputs, count)
-    return above @ below.swapaxes(-1, -2)  # a sum of products over positions
+    below = below.swapaxes(-1, -2)
+    return above * below if count == 1 else above @ below  # a sum of products over positions
 
 
 def bias_gradient(d2: Array) -> Array:

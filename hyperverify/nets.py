@@ -27,7 +27,7 @@ def through_trunk(
 ) -> Tensor:
     """The hypernet's hidden layers ``name`` (``trunk`` or ``bias_trunk``), from an embedding on."""
     for n, layer in enumerate(trunk):
-        h = tensors[f"{name}.{n}.weight"] @ h + tensors[f"{name}.{n}.bias"]
+        h = F.linear(h, tensors[f"{name}.{n}.weight"], tensors[f"{name}.{n}.bias"])
         if layer.relu:
             h = torch.relu(h)
     return h
@@ -63,8 +63,9 @@ def alpha(spec: HypernetSpec, tensors: Tensors, t: int) -> Tensor:
         Shape (chunks, d_k).
     """
     name = f"input_layers.{t}"
-    e = tensors[embedding_name(spec, t)].unsqueeze(-1)
-    return (tensors[f"{name}.weight"] @ e).squeeze(-1) + tensors[f"{name}.bias"]
+    e = tensors[embedding_name(spec, t)].unsqueeze(-2)
+    products = e @ tensors[f"{name}.weight"].transpose(-1, -2)
+    return products.squeeze(-2) + tensors[f"{name}.bias"]
 
 
 def generate_weight(
@@ -83,10 +84,8 @@ def generate_weight(
     """
     layer, name = spec.layers[t], f"output_layers.{spec.output_group(t)}"
     h = features(spec, tensors, t) if h is None else h
-    weight, beta = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
-    if spec.chunk is not None:
-        return tile(spec, t, h @ weight.transpose(0, 1) + beta)
-    return (weight @ h + beta).reshape(layer.weight_shape)
+    found = F.linear(h, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
+    return found.reshape(layer.weight_shape) if spec.chunk is None else tile(spec, t, found)
 
 
 def tile(spec: HypernetSpec, t: int, chunks: Tensor) -> Tensor:
@@ -133,7 +132,7 @@ def generate_bias(
         return None
     g = bias_features(spec, tensors, t) if g is None else g
     name = f"bias_layers.{spec.output_group(t)}"
-    return tensors[f"{name}.weight"] @ g + tensors[f"{name}.bias"]
+    return F.linear(g, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
 
 def apply_layer(layer: LayerSpec, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:

@@ -52,7 +52,13 @@ def scaled_squares(values: Tensor, variance: Tensor) -> Pivot:
         variance: broadcastable to ``values``.
     """
     values = double(values)
-    variance = double(variance).expand_as(values).flatten(1)
+    variance = double(variance)
+    if (variance > 0).all():  # the common case, in fewer passes
+        squares = (values.square() / variance).flatten(1)
+        return squares.sum(1), squares.new_full(
+            (len(squares),), squares.shape[1], dtype=torch.int64
+        )
+    variance = variance.expand_as(values).flatten(1)
     values = values.flatten(1)
     live = variance > 0
     broken = (~live & (values != 0)).any(1)
@@ -86,12 +92,12 @@ def innovations(
     own = gram.diagonal(dim1=-2, dim2=-1)
     left = factor.diagonal(dim1=-2, dim2=-1).square()
     plain = found & (left > tolerance * own).all(1)
-    squares = torch.zeros_like(own)
     fresh = torch.ones_like(own, dtype=torch.bool)
-    if plain.any():
-        solved = solve_lower(factor[plain], targets[plain])
-        squares[plain] = solved.square().sum(-1)
-    if not plain.all():
+    if plain.all():
+        squares = solve_lower(factor, targets).square().sum(-1)
+    else:
+        squares = torch.zeros_like(own)
+        squares[plain] = solve_lower(factor[plain], targets[plain]).square().sum(-1)
         squares[~plain], fresh[~plain] = _row_by_row(gram[~plain], targets[~plain], tolerance)
     broken = ~(own.isfinite() & (own >= 0)) | ((own == 0) & (targets != 0).any(-1))
     return torch.where(broken, torch.inf, squares), fresh

@@ -17,7 +17,18 @@ from hyperverify.expectations import demands
 from hyperverify.mistakes import Facts, Prediction
 from hyperverify.sites import LEAST_ERROR, Chain, Clue, Site, chain_of
 
-__all__ = ["FEATURES", "SURE", "Group", "Model", "Place", "Reading", "model_of", "readings"]
+__all__ = [
+    "EMBEDDING",
+    "FEATURES",
+    "LEAST",
+    "SURE",
+    "Group",
+    "Model",
+    "Place",
+    "Reading",
+    "model_of",
+    "readings",
+]
 
 SURE = 4.0
 """Standard errors within which a number agrees with a prediction."""
@@ -151,6 +162,10 @@ class Model:
     chains: tuple[dict[str, Chain], ...]
     rules: tuple[str, ...]
 
+    def chain_at(self, place: Place) -> Chain:
+        """The chain that a place is in, each parameter in its own role."""
+        return self.chains[place.layer][place.site.what].roles
+
 
 def model_of(result: CheckResult, clues: Sequence[dict[str, Clue]] = ()) -> Model:
     """The result with what makes each layer.
@@ -185,7 +200,8 @@ def _reading(model: Model, rule: str, where: str) -> Reading:
     found: dict[tuple[str, str], list[Place]] = {}
     for t, chains in enumerate(model.chains):
         layer = model.result.layers[t]
-        for what, chain in chains.items():
+        for what, traced in chains.items():
+            chain = traced.roles
             sites = list(chain.sites)
             if where == EMBEDDING and sites[0].used:
                 sites.append(_embedding(chain))
@@ -229,7 +245,7 @@ def _rule_place(
     asked, other = asked_of(layer, rule)[what], asked_of(layer, _OTHER[rule])[what]
     facts = Facts(
         what, rule, layer.d_i, layer.d_j, layer.receptive_field, layer.kernel, layer.groups, layer.s,
-        layer.bias == "generated", asked, other, site.width, site.rows, told, site.law,
+        layer.bias == "generated", asked, other, site.width, site.rows, site.used, told, site.law,
         chain.end_law,
     )  # fmt: skip
     ordinary = site.used > 0 and told > 0.0 and abs(math.log(told)) <= SURE * told_error

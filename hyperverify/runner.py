@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ from hyperverify.evidence import Law
 from hyperverify.foreign import Initializer, initializer_name, resolve_initializer
 from hyperverify.plan import plan
 from hyperverify.pooling import pool
-from hyperverify.sampling import one_thread, resolve_device, resolve_dtype
-from hyperverify.schema import SCHEMA_VERSION, Pooled, Run
+from hyperverify.sampling import keep_freed_memory, one_thread, resolve_device, resolve_dtype
+from hyperverify.schema import SCHEMA_VERSION, Pooled, Run, RunHead
 from hyperverify.settings import RunSettings
 from hyperverify.specs import HypernetSpec
 
@@ -184,11 +184,12 @@ def _executed(
 ) -> Iterator[tuple[int, list[Result]]]:
     order = sorted(range(len(chosen)), key=lambda n: -cost(chosen[n]))
     if workers == 1:
+        keep_freed_memory()
         with one_thread():
             for index in order:
                 yield index, execute(chosen[index], settings, levels)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=prepare_worker)
     try:
         futures = {pool.submit(execute, chosen[n], settings, levels): n for n in order}
         waiting: Iterable[Future[list[Result]]] = futures
@@ -209,9 +210,10 @@ def _executed(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _prepare() -> None:
+def prepare_worker() -> None:
     """In a worker: one thread, Ctrl-C is the parent's to answer, and no life beyond the parent's."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -319,6 +321,18 @@ def replay(stored: Run, check_id: str, initializer: str | Initializer | None = N
         HyperverifyError: if the run has no such check, was made by another version, or on a
             device that is not here.
     """
+    old = store.find_check(stored, check_id)
+    return replay_check(stored, old, initializer)
+
+
+def replay_check(
+    stored: RunHead, old: store.Check, initializer: str | Initializer | None = None
+) -> store.Check:
+    """Run one check again, of a stored run that need not be in memory; as :func:`replay` otherwise.
+
+    A check of a campaign says by its tags and its seed path what it was run with, and its id ends
+    with ``@`` and the hash of its unit.
+    """
     if stored.hyperverify_version != __version__:
         allowed = f"{__version__}, the version that is here: another may draw other numbers"
         raise BadArgument("hyperverify_version", stored.hyperverify_version, allowed)
@@ -328,26 +342,39 @@ def replay(stored: Run, check_id: str, initializer: str | Initializer | None = N
         if stored.initializer is None:
             allowed = "none: the run checked the library's own"
         raise BadArgument("initializer", name, allowed)
-    old = store.find_check(stored, check_id)
     spec = HypernetSpec.from_dict(cast("dict[str, object]", old.spec))
     known = {claim.id: claim for claim in claims_of(spec)}
-    if check_id not in known:
+    name, at, unit = old.id.partition("@")
+    if name not in known:
         raise HyperverifyError(
-            f"check {check_id} does not follow from its stored spec; allowed: a run.json that has "
+            f"check {old.id} does not follow from its stored spec; allowed: a run.json that has "
             "not been altered"
         )
     levels = Levels(old.alpha, old.beta, old.tolerance, stored.p_inconclusive)
-    device = resolve_device(stored.device)
+    own = {key: str(old.tags.get(key, getattr(stored, key))) for key in AXES}
+    seed = stored.root_seed
+    if stored.campaign is not None and old.seed_path:
+        seed = int(old.seed_path[0])
     with one_thread():
         (outcome,) = run_study(
-            [known[check_id]],
-            stored.root_seed,
+            [known[name]],
+            seed,
             levels,
-            device,
-            resolve_dtype(stored.dtype),
+            resolve_device(own["device"]),
+            resolve_dtype(own["dtype"]),
             initializer=resolve_initializer(initializer),
-            compiled=stored.backend == "compile",
+            compiled=own["backend"] == "compile",
         )
     group = str(old.tags.get("group", "grid"))
     study = Study(spec, group, str(old.tags.get("label", "")))
-    return record(study, known[check_id], result_of(outcome), levels, stored.root_seed)
+    again = record(study, known[name], result_of(outcome), levels, seed)
+    return again if not at else of_unit(again, unit, own)
+
+
+AXES = ("device", "dtype", "backend")
+
+
+def of_unit(check: store.Check, unit: str, axes: Mapping[str, str]) -> store.Check:
+    """A check as a campaign stores it: its id says the unit's hash, its tags on what it was run."""
+    changes: dict[str, Any] = {"id": f"{check.id}@{unit}", "tags": {**check.tags, **axes}}
+    return check.model_copy(update=changes)

@@ -11,164 +11,62 @@ contradicts itself (a verdict that the checks do not bear out, a reversed interv
 from __future__ import annotations
 
 import math
-import numbers
-import operator
 from collections import Counter
-from datetime import datetime
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Final, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
-    PlainSerializer,
     StrictBool,
-    WithJsonSchema,
     model_validator,
 )
 
+from hyperverify.schema_values import (
+    NON_FINITE,
+    Claim,
+    Integer,
+    Interval,
+    Moment,
+    Name,
+    Natural,
+    Number,
+    Positive,
+    Probability,
+    Seconds,
+    Text,
+    Verdict,
+    encode,
+)
+
+__all__ = [
+    "NON_FINITE",
+    "SCHEMA_VERSION",
+    "VERDICTS",
+    "Campaign",
+    "Check",
+    "Claim",
+    "Counts",
+    "Environment",
+    "Part",
+    "Pooled",
+    "PooledGroup",
+    "Record",
+    "Run",
+    "RunHead",
+    "Verdict",
+    "Witnesses",
+    "count",
+    "encode",
+    "overall",
+]
+
 SCHEMA_VERSION: Final = "1"
 VERDICTS: Final = ("VERIFIED", "REFUTED", "INCONCLUSIVE")
-NON_FINITE: Final = ("NaN", "Infinity", "-Infinity")
-
-_UNCOUNTABLE: Final = 2**63
-
 # A VERIFIED check holds its prediction inside its interval, but for rounding.
 _ROUNDING: Final = 1e-5
-
-
-def _number(value: object) -> float:
-    """Any real number, or one of the three words, as a float; a bool, another string: refused."""
-    if isinstance(value, str) and value in NON_FINITE:
-        return float(value)
-    if not isinstance(value, bool) and isinstance(value, numbers.Real):
-        try:
-            return float(value)
-        except OverflowError:
-            raise ValueError("a number within the range of a float") from None
-    raise ValueError('a number, or one of "NaN", "Infinity", "-Infinity"')
-
-
-def _integer(value: object) -> int:
-    """Any integer (a NumPy one too); a bool, a string or a fraction is refused."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ValueError("an integer")
-    return operator.index(cast("Any", value))
-
-
-def _count(value: int) -> int:
-    if not 0 <= value < _UNCOUNTABLE:
-        raise ValueError("an integer of at least 0 and below 2^63")
-    return value
-
-
-def _plain(value: object) -> object:
-    """A member of a ``StrEnum`` as the plain string that it stands for."""
-    return str(value) if isinstance(value, str) else value
-
-
-def encode(value: Any) -> Any:
-    """The JSON form of a value: non-finite floats, wherever they stand, become their words."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {k: encode(v) for k, v in cast("dict[str, Any]", value).items()}
-    if isinstance(value, (list, tuple)):
-        return [encode(v) for v in cast("list[Any]", value)]
-    return value
-
-
-def _in_order(value: tuple[float, float]) -> tuple[float, float]:
-    low, high = value
-    if low > high:
-        raise ValueError("a lower end that is not above the upper end")
-    return value
-
-
-def _probability(value: float) -> float:
-    if not 0 < value < 1:
-        raise ValueError("a number above 0 and below 1")
-    return value
-
-
-def _positive(value: float) -> float:
-    if not 0 < value < math.inf:
-        raise ValueError("a finite number above 0")
-    return value
-
-
-def _duration(value: float) -> float:
-    if not 0 <= value < math.inf:
-        raise ValueError("a finite number of seconds, at least 0")
-    return value
-
-
-def _moment(value: str) -> str:
-    try:
-        parsed = datetime.fromisoformat(value)
-    except ValueError:
-        raise ValueError("an ISO 8601 date and time") from None
-    if parsed.tzinfo is None:
-        raise ValueError("an ISO 8601 date and time with its offset from UTC")
-    return value
-
-
-def _named(value: str) -> str:
-    if not value.strip():
-        raise ValueError("a name that is not empty")
-    return value
-
-
-_NUMBER_SCHEMA: Final = {"anyOf": [{"type": "number"}, {"enum": list(NON_FINITE)}]}
-
-Number = Annotated[
-    float,
-    BeforeValidator(_number),
-    PlainSerializer(encode, when_used="json"),
-    WithJsonSchema(cast("Any", _NUMBER_SCHEMA)),
-]
-Integer = Annotated[int, BeforeValidator(_integer), WithJsonSchema({"type": "integer"})]
-Natural = Annotated[
-    int,
-    BeforeValidator(_integer),
-    AfterValidator(_count),
-    WithJsonSchema({"type": "integer", "minimum": 0}),
-]
-Probability = Annotated[
-    float,
-    BeforeValidator(_number),
-    AfterValidator(_probability),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}),
-]
-Positive = Annotated[
-    float,
-    BeforeValidator(_number),
-    AfterValidator(_positive),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0}),
-]
-Seconds = Annotated[
-    float,
-    BeforeValidator(_number),
-    AfterValidator(_duration),
-    WithJsonSchema({"type": "number", "minimum": 0}),
-]
-Name = Annotated[
-    str,
-    BeforeValidator(_plain),
-    AfterValidator(_named),
-    WithJsonSchema({"type": "string", "minLength": 1}),
-]
-Text = Annotated[str, BeforeValidator(_plain)]
-Verdict = Annotated[Literal["VERIFIED", "REFUTED", "INCONCLUSIVE"], BeforeValidator(_plain)]
-Claim = Annotated[
-    Literal["conditional gain", "per-layer mean gain", "depth product"], BeforeValidator(_plain)
-]
-Interval = Annotated[tuple[Number, Number], AfterValidator(_in_order)]
 
 
 class Record(BaseModel):
@@ -237,6 +135,41 @@ class Pooled(Record):
     theta: Number
     interval: Interval
     note: Text
+
+
+class PooledGroup(Record):
+    """The independent checks of one rule, quantity and backend of a campaign as one figure.
+
+    ``backend`` is ``device/dtype/backend``. One check of each unit at most, with an exact law.
+    """
+
+    rule: Name
+    quantity: Name
+    backend: Name
+    checks: Natural
+    S: Number
+    df: Natural
+    theta: Number
+    interval: Interval
+
+
+class Campaign(Record):
+    """What makes a run a campaign: its plan, and what of it is done.
+
+    ``plan_sha256`` is the hash of the plan's canonical form. A unit is one network at one seed on one
+    backend.
+    """
+
+    name: Name
+    plan_sha256: Name
+    networks: Natural
+    units: Natural
+    units_done: Natural
+    seeds: tuple[Natural, ...]
+    dtypes: tuple[Name, ...]
+    devices: tuple[Name, ...]
+    backends: tuple[Name, ...]
+    pooled: tuple[PooledGroup, ...] = ()
 
 
 class Counts(Record):
@@ -321,8 +254,12 @@ class Check(Record):
         return self
 
 
-class Run(Record):
-    """A whole run. ``rules`` is the filter that was asked for; empty means every rule."""
+class RunHead(Record):
+    """A run without its checks. ``rules`` is the filter that was asked for; empty means every rule.
+
+    ``campaign`` is None but for a campaign. There ``root_seed`` is the first of its seeds, ``device``,
+    ``dtype`` and ``backend`` join all of them by commas, and every check's seed path and tags say its own.
+    """
 
     schema_version: Literal["1"] = SCHEMA_VERSION
     hyperverify_version: Text
@@ -340,10 +277,16 @@ class Run(Record):
     backend: Text = "eager"
     initializer: Text | None = None
     environment: Environment
-    started: Annotated[str, AfterValidator(_moment)]
+    started: Moment
     seconds: Seconds
     counts: Counts
     pooled: Pooled | None = None
+    campaign: Campaign | None = None
+
+
+class Run(RunHead):
+    """A whole run. ``rules`` is the filter that was asked for; empty means every rule."""
+
     checks: tuple[Check, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -124,10 +124,10 @@ class RunSettings:
         """Processes to use."""
         if self.resolved.type == "cuda" or callable(self.initializer):
             return 1
-        return self.workers or min(_cores(), MOST_BY_DEFAULT)
+        return self.workers or min(cores(), MOST_BY_DEFAULT)
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use: a container or a batch system may grant only some."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

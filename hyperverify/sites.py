@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hyperverify.check_results import CheckResult, GeneratorStep, LayerResult
 
@@ -101,6 +101,8 @@ class Chain:
         moment: E[W^2] or E[b^2], as measured.
         error: its relative standard error.
         clue: what else was seen.
+        turned: the same with the lowest matrix and the embedding changed over, where the trace has them
+            the wrong way round: all chunks go through one matrix, and each has its row of the other.
     """
 
     sites: tuple[Site, ...]
@@ -112,6 +114,12 @@ class Chain:
     moment: float
     error: float
     clue: Clue = field(default_factory=Clue)
+    turned: Chain | None = None
+
+    @property
+    def roles(self) -> Chain:
+        """The chain with each parameter in its own role."""
+        return self.turned or self
 
     @property
     def best(self) -> tuple[float, float]:
@@ -180,9 +188,34 @@ def chain_of(result: CheckResult, t: int, what: str, clue: Clue | None = None) -
             whole = _beside_its_bias(whole, moment, error, clue)
         return Chain((whole,), 1.0, 0.0, "", "", why or "no chain", moment, error, clue)
     end_error = math.sqrt((_heavy(end) - 1.0) / (end.width * n)) if end.drawn else 0.0
-    return Chain(
+    chain = Chain(
         sites, end.second_moment, end_error, law_of(end), end.name, opaque, moment, error, clue
     )
+    return replace(chain, turned=_turned(chain, stages[-1], end))
+
+
+def _turned(chain: Chain, lowest: GeneratorStep, end: GeneratorStep) -> Chain | None:
+    """The chain whose lowest matrix and embedding have changed over, or None where they are as they
+    should be.
+
+    A contraction does not say which of its two parameters is the embedding. Where this layer uses a
+    part of the one and several rows of the other, all that there are, the first is the embedding.
+    """
+    site, columns = chain.sites[-1], lowest.columns
+    part = site.used < site.rows
+    whole = end.role == "embedding" and end.drawn and end.width == columns * lowest.width
+    if columns < 2 or not (part and whole):
+        return None
+    halved = 2.0 if site.relu else 1.0
+    matrix = replace(
+        site, name=end.name, used=columns, rows=columns, variance=chain.end,
+        factor=chain.end * site.width / halved, error=LEAST_ERROR + chain.end_error,
+        law=chain.end_law, kurtosis=end.kurtosis,
+    )  # fmt: skip
+    return replace(
+        chain, sites=(*chain.sites[:-1], matrix), end=site.variance, end_error=site.error,
+        end_law=site.law, end_name=site.name,
+    )  # fmt: skip
 
 
 def _site(t: int, what: str, depth: int, step: GeneratorStep, clue: Clue, n: int) -> Site:

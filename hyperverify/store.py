@@ -21,14 +21,17 @@ from hyperverify.errors import BadArgument, HyperverifyError
 from hyperverify.schema import (
     SCHEMA_VERSION,
     VERDICTS,
+    Campaign,
     Check,
     Claim,
     Counts,
     Environment,
     Part,
     Pooled,
+    PooledGroup,
     Record,
     Run,
+    RunHead,
     Verdict,
     Witnesses,
     count,
@@ -39,25 +42,33 @@ from hyperverify.schema import (
 __all__ = [
     "FILE_NAME",
     "SCHEMA_VERSION",
+    "TAIL",
     "VERDICTS",
+    "Campaign",
     "Check",
     "Claim",
     "Counts",
     "Environment",
     "Part",
     "Pooled",
+    "PooledGroup",
     "Record",
     "Run",
+    "RunHead",
     "TakenError",
     "Verdict",
     "Witnesses",
     "canonical",
+    "check_to_json",
+    "complaint",
     "count",
     "encode",
     "exit_status",
     "find_check",
+    "head_to_json",
     "json_schema",
     "overall",
+    "parsed",
     "printable",
     "read_run",
     "run_from_json",
@@ -68,6 +79,9 @@ __all__ = [
 ]
 
 FILE_NAME: Final = "run.json"
+TAIL: Final = "\n]\n}\n"
+"""What stands in ``run.json`` after the last check."""
+
 _MODELS: Final[dict[str, type[Record]]] = {
     "checks": Check,
     "parts": Part,
@@ -75,6 +89,7 @@ _MODELS: Final[dict[str, type[Record]]] = {
     "environment": Environment,
     "counts": Counts,
     "pooled": Pooled,
+    "campaign": Campaign,
 }
 _CONTROL: Final = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"
@@ -87,7 +102,7 @@ class TakenError(HyperverifyError):
     """A file that was to be new exists already."""
 
 
-def exit_status(run: Run) -> int:
+def exit_status(run: RunHead) -> int:
     """0 if every check is VERIFIED, 1 if one is REFUTED, else 3 (one is INCONCLUSIVE)."""
     return _EXIT[run.verdict]
 
@@ -216,7 +231,7 @@ def run_from_json(text: str, name: str = FILE_NAME) -> Run:
     if not text.strip():
         raise HyperverifyError(f"{name} is empty; allowed: the JSON of a run")
     try:
-        data = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+        data = parsed(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         if error.pos >= len(text.rstrip()) or "Unterminated" in error.msg:
@@ -235,12 +250,21 @@ def run_from_json(text: str, name: str = FILE_NAME) -> Run:
     try:
         return Run.model_validate(record)
     except ValidationError as error:
-        raise HyperverifyError(f"{name}: {_first(error, record)}") from None
+        raise HyperverifyError(f"{name}: {complaint(error, record)}") from None
+
+
+def parsed(text: str) -> Any:
+    """JSON as a record may hold it: no key twice, no NaN that is not a string.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
 
 
 def run_to_json(run: Run) -> str:
     """The text of ``run.json``."""
-    return _layout(_dump(run))
+    return head_to_json(run) + ",\n".join(map(check_to_json, run.checks)) + TAIL
 
 
 def printable(text: str) -> str:
@@ -272,15 +296,18 @@ def _dump(run: Run) -> dict[str, Any]:
     return cast("dict[str, Any]", encode(run.model_dump(mode="python")))
 
 
-def _layout(data: dict[str, Any]) -> str:
-    """JSON with one top-level key, and one check, a line."""
+def check_to_json(check: Check) -> str:
+    """A check as its line of ``run.json``."""
+    return json.dumps(encode(check.model_dump(mode="python")), allow_nan=False)
 
-    def line(value: Any) -> str:
-        return json.dumps(value, allow_nan=False)
 
-    heads = [f"{line(key)}: {line(value)}" for key, value in data.items() if key != "checks"]
-    checks = ",\n".join(line(check) for check in data["checks"])
-    return "{\n" + ",\n".join([*heads, f'"checks": [\n{checks}\n]']) + "\n}\n"
+def head_to_json(head: RunHead) -> str:
+    """What stands in ``run.json`` before the first check, a key a line."""
+    data = encode(head.model_dump(mode="python", exclude={"checks"}))
+    heads = [
+        f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)},\n" for key, value in data.items()
+    ]
+    return "{\n" + "".join(heads) + '"checks": [\n'
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -296,15 +323,24 @@ def _no_constant(word: str) -> float:
     raise ValueError(f'{word} without quotation marks; allowed: the string "{word}"')
 
 
-def _first(error: ValidationError, data: dict[str, Any]) -> str:
-    """The first complaint of pydantic as one line: place, what was found, what is allowed."""
-    complaint = error.errors(include_url=False)[0]
-    place = _place(complaint["loc"], data)
-    kind, given = complaint["type"], complaint["input"]
-    context = complaint.get("ctx", {})
-    allowed = complaint["msg"].removeprefix("Input should be ")
+def complaint(
+    error: ValidationError, data: dict[str, Any], within: tuple[int | str, ...] = ()
+) -> str:
+    """The first complaint of pydantic as one line: place, what was found, what is allowed.
+
+    Args:
+        error: pydantic's.
+        data: the whole record.
+        within: where in it that stands which was validated.
+    """
+    first = error.errors(include_url=False)[0]
+    location = (*within, *first["loc"])
+    place = _place(location, data)
+    kind, given = first["type"], first["input"]
+    context = first.get("ctx", {})
+    allowed = first["msg"].removeprefix("Input should be ")
     if kind == "extra_forbidden":
-        return f"{place} is an unknown key; allowed: {_siblings(complaint['loc'])}"
+        return f"{place} is an unknown key; allowed: {_siblings(location)}"
     if kind == "missing":
         return f"{place} is missing; it is required"
     if kind == "value_error":

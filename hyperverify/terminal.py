@@ -21,7 +21,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from hyperverify.store import Check, Run
+    from hyperverify.report.campaign_view import Summary
+    from hyperverify.store import Check, Run, RunHead
 
     Show = Callable[[int, int, str, float | None], None]
 
@@ -128,6 +129,39 @@ def summary(run: Run, written: Sequence[Path]) -> None:
         console.print(str(path), soft_wrap=True, markup=False)
 
 
+def campaign_summary(campaign: Summary, folder: Path, written: Sequence[Path]) -> None:
+    """The same of a campaign, from what its page was made of."""
+    console, head = stdout(), campaign.head
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("rule", no_wrap=True)
+    for heading in ("checks", *STYLES):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in campaign.by_rule:
+        cells = [_count(row.counts[name], style) for name, style in STYLES.items()]
+        table.add_row(Text(_harmless(row.name)), str(row.total), *cells)
+    console.print(table)
+    for check in campaign.failures[:_LISTED]:
+        line = Text(f"{check.verdict}  {_harmless(check.id)}", style=STYLES[check.verdict])
+        console.print(line, soft_wrap=True)
+        console.print(f"    {_figures(check)}", soft_wrap=True, markup=False)
+    if campaign.failed > _LISTED:
+        console.print(f"... and {campaign.failed - _LISTED} more; run.json has them all.")
+    if campaign.failed:
+        words = ["hyperverify", "replay", str(folder), campaign.failures[0].id]
+        console.print(Text(f"again: {_harmless(shlex.join(words))}\n"), soft_wrap=True)
+    console.print(Text(SENTENCES[head.verdict], style=STYLES[head.verdict]))
+    units = head.campaign.units_done if head.campaign else 0
+    console.print(
+        f"{campaign.total} checks of {units} units in {_duration(head.seconds)}, tolerance "
+        f"{head.tolerance:g}, chance of any false REFUTED in the whole campaign at most "
+        f"{head.alpha:g}.",
+        soft_wrap=True,
+        markup=False,
+    )
+    for path in written:
+        console.print(str(path), soft_wrap=True, markup=False)
+
+
 def _count(number: int, style: str) -> Text:
     return Text(str(number), style=style) if number else Text("-", style="dim")
 
@@ -225,7 +259,7 @@ def comparison(
     then: Mapping[str, Any],
     now: Mapping[str, Any],
     changed: Sequence[str],
-    run: Run,
+    run: RunHead,
 ) -> None:
     """A replayed check beside the stored one.
 

@@ -52,6 +52,7 @@ class Made:
     groups: int = 1
     e2: float = 1.0
     embedding: str = "uniform"
+    end: tuple[str, int] = ("e", 12)
     opaque: float = math.nan
     shape: tuple[int, ...] = field(default=())
 
@@ -77,7 +78,7 @@ def _steps(matrices: tuple[Matrix, ...], layer: Made) -> tuple[GeneratorStep, ..
                              layer.opaque, 3.0, 4.5, 0.0, True, "made by mul")  # fmt: skip
         return (made,)
     roles = ["output layer", *["trunk layer"] * (len(matrices) - 1)]
-    end = GeneratorStep("embedding", "e", 1, 12, 1, False, layer.e2, layer.e2,
+    end = GeneratorStep("embedding", layer.end[0], 1, layer.end[1], 1, False, layer.e2, layer.e2,
                         KURTOSIS[layer.embedding], PEAK[layer.embedding], 0.0, True, "")  # fmt: skip
     return (*(m.step(role) for m, role in zip(matrices, roles, strict=True)), end)
 

@@ -14,7 +14,17 @@ from pathlib import Path
 
 import hyperverify
 
-EXTRAS = ("dask", "distributed", "hypothesis", "jsonschema", "mutmut", "pytest", "tox", "xdist")
+EXTRAS = (
+    "dask",
+    "distributed",
+    "hypothesis",
+    "jsonschema",
+    "mlxtend",
+    "mutmut",
+    "pytest",
+    "tox",
+    "xdist",
+)
 
 # Modules that an extra is for, and what they say without it.
 NEEDED = {

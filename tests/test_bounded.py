@@ -69,6 +69,36 @@ def test_error_rates_stay_below_nominal(name: str, law: object, theta: float) ->
     assert wrong / streams <= rate, (name, wrong)
 
 
+@pytest.mark.parametrize("rare", [0.1, 0.01])
+@pytest.mark.parametrize("aim", [None, 0.1])
+def test_bets_hold_whatever_the_spread(rare: float, aim: float | None) -> None:
+    """Mean 1, seldom anything but 0; the bound that is given is too small by a factor of 1000."""
+    values = (np.random.default_rng(5).random(200_000) < rare) / rare
+    c = (1 / rare - 1) / 1000
+    both = (1 - rare) * math.exp(log_e_above(np.zeros(1), 1.0, c, aim, trusted=False)) + (
+        rare * math.exp(log_e_above(np.array([1 / rare]), 1.0, c, aim, trusted=False))
+    )
+    assert both == pytest.approx(1.0, abs=1e-9)
+    assert both < (1 - rare) * math.exp(log_e_above(np.zeros(1), 1.0, c, aim)) + (
+        rare * math.exp(log_e_above(np.array([1 / rare]), 1.0, c, aim))
+    )
+    wrong = 0
+    for stream in values.reshape(200, 1000):
+        looks = (log_e_above(stream[:n], 1.0, c, aim, trusted=False) for n in range(10, 1001, 30))
+        wrong += max(looks) >= math.log(20)
+    assert wrong <= 0.05 * 200
+
+
+def test_without_a_bound_only_too_large_is_shown() -> None:
+    values = chi2(np.random.default_rng(6), 0.2, 3000)
+
+    def decided(theta: float) -> Verdict | None:
+        return decide_mean(theta * values, 0.2, alpha=1e-6, beta=1e-3, tolerance=0.1, trusted=False)
+
+    assert decided(0.1) is decided(1.0) is None
+    assert decided(1.3) is Verdict.REFUTED
+
+
 @pytest.mark.parametrize("theta", [0.5, 1.0, 2.0])
 def test_the_verdict_comes_with_enough_replicates(theta: float) -> None:
     rng, c = np.random.default_rng(2), 0.2

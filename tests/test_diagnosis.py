@@ -60,6 +60,7 @@ DENSE: dict[str, tuple[Slip, dict[str, Any]]] = {
         lambda v, d_j, d_i, s: (d_j * D_K / s + d_i * D_K / s) / 2,
         {},
     ),
+    "hypernet's fan for the mainnet's": (lambda *_: 1 / D_K**2, {}),
     "tanh's gain": (lambda v, d_j, d_i, s: v / s * 25 / 9, {}),
 }
 
@@ -224,6 +225,84 @@ def test_one_mistake_for_all_layers_beats_one_for_each() -> None:
     assert "by itself this layer would fit ReLU factor missing" in text_of(result)
 
 
+def one_output_layer(variance: Callable[[int], float]) -> CheckResult:
+    """One parameter makes all layers, each by rows of its own."""
+    sizes = [d_j * d_i for d_j, d_i in pairwise(DIMS)]
+    layers: list[Made] = []
+    for t, (d_j, d_i) in enumerate(pairwise(DIMS)):
+        H = Matrix(variance(d_i * d_j), D_K, d_i * d_j, law="normal", name="H")
+        layers.append(Made(d_i, d_j, (H,), relu=t < 2))
+    clue = {"weights": Clue(rows=(sum(sizes), 0))}
+    return diagnose(result_of(*layers), [clue] * 3)
+
+
+def test_fan_out_counts_all_rows_or_each_layers_own() -> None:
+    """Section 3's M1, drawn at once or tensor by tensor."""
+    whole = sum(d_j * d_i for d_j, d_i in pairwise(DIMS))
+    for result in (one_output_layer(lambda _: 2 / whole), one_output_layer(lambda n: 2 / n)):
+        assert {names_of(layer)[0] for layer in result.layers} == {"Kaiming on the hypernet"}
+    assert "of each layer's own rows" in " ".join(result.layers[0].diagnosis)
+
+
+def chunks(
+    matrix: float,
+    embedding: Callable[[int, int], float],
+    biases: Callable[[int], float] | None = None,
+) -> CheckResult:
+    """As a trace has it: H of 8 rows, all chunks', stands as the embedding, and the table of chunk
+    embeddings as the output layer."""
+    layers: list[Made] = []
+    for d_j, d_i in pairwise((24, 40, 16, 24)):
+        E = Matrix(embedding(d_j, d_i), 16, d_i * d_j // 8, columns=8, name="chunks")
+        more = () if biases is None else (replace(E, variance=biases(d_j), rows=d_i // 8),)
+        layers.append(Made(d_i, d_j, (E,), more, e2=matrix, end=("H", 128)))
+    clue = Clue(rows=(258, 0))
+    return diagnose(result_of(*layers), [{"weights": clue, "biases": clue}] * 3)
+
+
+def test_chunks_have_their_matrix_and_their_embeddings_in_their_own_roles() -> None:
+    result = chunks(1 / (3 * 16), lambda *_: 1.0)
+    assert [names_of(layer) for layer in result.layers] == [
+        ("torch's default on the hypernet",)
+    ] * 3
+    assert "the variance of H is 0.0208" in result.layers[0].diagnosis[1]
+
+
+def test_a_rule_in_the_chunk_embeddings_and_a_factor_2_in_the_output_layer() -> None:
+    """With biases as nn.Linear draws them beside it, which no weight heeds."""
+    result = chunks(2 / 16, lambda d_j, _: 1 / d_j, lambda d_j: 1 / (3 * d_j))
+    for layer in result.layers:
+        assert {"ReLU factor on a linear layer", "bias share forgotten"} <= {*names_of(layer)}
+        assert "biases as nn.Linear draws them" in names_of(layer)
+        assert "of a second moment H makes 2 (" in " ".join(layer.diagnosis)
+        assert "E[e^2] of chunks, for layers 1, 2 and 3, is 2" in " ".join(layer.diagnosis)
+        assert layer.fix is not None
+        assert (layer.fix["parameter"], layer.fix["scale"]) == ("chunks", pytest.approx(0.5))
+
+
+def test_an_output_layer_is_not_blamed_for_embeddings_that_differ() -> None:
+    """1/d_k is fan-in initialization where the embeddings carry the rule; one of them does not."""
+    layers: list[Made] = []
+    for d_j, d_i, off in ((24, 40, 1.0), (40, 16, 1.25), (16, 24, 0.88)):
+        H = Matrix(1 / 16, 16, d_j * d_i, name="H")
+        layers.append(Made(d_i, d_j, (H,), e2=off / d_j, end=("e", 16)))
+    result = diagnose(result_of(*layers))
+    assert [names_of(layer) for layer in result.layers] == [()] * 3
+    assert result.layers[1].diagnosis[0].startswith("no known mistake; measured 1.25")
+
+
+def test_numbers_that_are_hardly_known_explain_nothing() -> None:
+    """A third, with a standard error of itself: beside a bias that makes nearly all of E[W^2]."""
+    beta = 2 / 24
+    clue = Clue(
+        width=D_K, entries=960 * D_K, variance=3e-5, beta=beta, parameter="H", bias="H.bias"
+    )
+    (layer,) = diagnose(
+        result_of(Made(40, 24, opaque=1.12 * beta, relu=True)), [{"weights": clue}]
+    ).layers
+    assert names_of(layer) == ("the output layer's own bias is not zero",)
+
+
 def test_a_slip_in_one_layer_is_told_of_that_layer() -> None:
     result = mlp(lambda v, d_j, d_i, s: v / 3 if d_i == 16 else v)
     assert told(result) == [(), ("missing sqrt 3",), ()]
@@ -319,6 +398,10 @@ def test_rows_that_serve_two_layers() -> None:
         "rows of H serve layers 1 and 2, which need different factors (1.41 and 0.5)"
         in (result.layers[0].diagnosis[-1])
     )
+    H = Matrix(2 * 2 / (2 * 24 * D_K), D_K, 960, name="H")
+    G = Matrix(2 / (2 * D_K), D_K, 40, name="H")
+    one = diagnose(result_of(Made(40, 24, (H,), (G,), relu=True))).layers[0]
+    assert "rows of H serve layer 1's weights and biases, which need" in one.diagnosis[-1]
     alike = diagnose(shared(4.0, 4.0)).layers[1].fix
     assert alike is not None
     assert alike["scale"] == pytest.approx(0.5)
@@ -357,7 +440,7 @@ def facts(**more: Any) -> Facts:
     given: dict[str, Any] = {
         "what": "weights", "rule": "hyperfan-in", "d_i": 40, "d_j": 24, "r": 1, "kernel": (),
         "groups": 1, "s": 2, "biased": False, "asked": 2 / 24, "other": 2 / 40, "width": D_K,
-        "rows": 960, "told": 1.0, "law": "", "end_law": "",
+        "rows": 960, "used": 960, "told": 1.0, "law": "", "end_law": "",
     }  # fmt: skip
     return Facts(**{**given, **more})
 

@@ -4,14 +4,27 @@
 
 from __future__ import annotations
 
+import os
 import random
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from hyperverify.isolation import isolated_generators
+from hyperverify.isolation import MOST_TEXT, Captured, isolated, isolated_generators
+
+Scope = Callable[[int], AbstractContextManager[None]]
+
+
+@pytest.fixture(params=[isolated_generators, isolated], ids=["generators", "everything"])
+def scope(request: pytest.FixtureRequest) -> Scope:
+    """What holds of one scope for foreign code holds of the other."""
+    return request.param
 
 
 def state() -> list[Any]:
@@ -38,18 +51,18 @@ def draw() -> list[Any]:
     ]
 
 
-def test_inside_they_are_seeded() -> None:
+def test_inside_they_are_seeded(scope: Scope) -> None:
     drawn: list[list[Any]] = []
     for seed in (1, 1, 2):
         draw()  # whatever happens outside
-        with isolated_generators(seed):
+        with scope(seed):
             drawn.append(draw())
     assert drawn[0] == drawn[1]
     assert all(a != b for a, b in zip(drawn[0], drawn[2], strict=True))
 
 
-def test_each_is_seeded_by_the_seed_itself() -> None:
-    with isolated_generators(7):
+def test_each_is_seeded_by_the_seed_itself(scope: Scope) -> None:
+    with scope(7):
         drawn = draw()
     torch.manual_seed(7)
     np.random.seed(7)
@@ -57,19 +70,19 @@ def test_each_is_seeded_by_the_seed_itself() -> None:
     assert draw() == drawn
 
 
-def test_afterwards_they_go_on_as_if_nothing_had_been() -> None:
+def test_afterwards_they_go_on_as_if_nothing_had_been(scope: Scope) -> None:
     draw()
     before = state()
-    with isolated_generators(3):
+    with scope(3):
         draw()
         assert state() != before
     assert state() == before
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
-def test_an_exception_leaves_no_trace_either(error: type[BaseException]) -> None:
+def test_an_exception_leaves_no_trace_either(scope: Scope, error: type[BaseException]) -> None:
     def fail() -> None:
-        with isolated_generators(3):
+        with scope(3):
             draw()
             raise error
 
@@ -79,40 +92,82 @@ def test_an_exception_leaves_no_trace_either(error: type[BaseException]) -> None
     assert state() == before
 
 
-def test_what_is_reseeded_inside_is_put_back() -> None:
+def test_what_is_reseeded_inside_is_put_back(scope: Scope) -> None:
     before = state()
-    with isolated_generators(3):
+    with scope(3):
         torch.manual_seed(0)
         np.random.seed(0)
         random.seed(0)
     assert state() == before
 
 
-def test_they_can_be_nested() -> None:
-    with isolated_generators(3):
+def test_they_can_be_nested(scope: Scope) -> None:
+    with scope(3):
         expected = [draw(), draw()]
-    with isolated_generators(3):
+    with scope(3):
         first = draw()
-        with isolated_generators(4):
+        with scope(4):
             draw()
         assert [first, draw()] == expected
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1, 2**32, 2**63 + 5])
-def test_any_seed_will_do(seed: int) -> None:
-    with isolated_generators(seed):
+def test_any_seed_will_do(scope: Scope, seed: int) -> None:
+    with scope(seed):
         first = draw()
-    with isolated_generators(seed):
+    with scope(seed):
         assert draw() == first
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
-def test_the_generators_of_cuda_devices_are_isolated_too() -> None:
+def test_the_generators_of_cuda_devices_are_isolated_too(scope: Scope) -> None:
     torch.zeros(1, device="cuda")
     before = torch.cuda.get_rng_state()
-    with isolated_generators(3):
+    with scope(3):
         first = torch.randn(3, device="cuda").tolist()
     assert torch.equal(torch.cuda.get_rng_state(), before)
-    with isolated_generators(3):
+    with scope(3):
         assert torch.randn(3, device="cuda").tolist() == first
+
+
+def test_the_whole_process_is_as_before(capsys: pytest.CaptureFixture[str]) -> None:
+    def rest() -> list[Any]:
+        return [
+            torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads(),
+            torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled(),
+            torch.is_autocast_enabled("cpu"), os.getcwd(), dict(os.environ), list(sys.path),  # noqa: PTH109
+            list(warnings.filters), sys.stdout, sys.stderr, sys.getrecursionlimit(), sys.getprofile(),
+        ]  # fmt: skip
+
+    def change() -> None:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        torch.set_num_threads(torch.get_num_threads() % 2 + 1)
+        torch.set_grad_enabled(False)
+        torch.use_deterministic_algorithms(True)
+        torch.set_autocast_enabled("cpu", True)
+        os.chdir("/")
+        os.environ["HYPERVERIFY_TEST_ISOLATION"] = "1"
+        os.environ.pop("PATH", None)
+        sys.path.insert(0, "/nowhere")
+        warnings.simplefilter("error")
+        sys.setrecursionlimit(987)
+        sys.setprofile(lambda *_: None)
+        print("rubbish")  # noqa: T201
+        raise KeyError
+
+    before, printed = rest(), Captured()
+    with pytest.raises(KeyError), isolated(3, printed):
+        change()
+    assert rest() == before
+    assert printed.getvalue() == "rubbish\n"
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_first_part_of_what_is_printed_is_kept() -> None:
+    printed = Captured()
+    with isolated(0, printed):
+        print("a" * (MOST_TEXT - 3))  # noqa: T201
+        sys.stderr.write("rubbish\n")
+    assert printed.getvalue() == "a" * (MOST_TEXT - 3) + "\nru"

@@ -49,6 +49,33 @@ def dense_projector(rows: Tensor) -> Tensor:
     return torch.from_numpy(kept.T @ kept)
 
 
+# --- Scaling ------------------------------------------------------------------------------------
+
+
+def test_scaling_is_the_same_whether_or_not_some_unit_is_dead() -> None:
+    """Replicates without a dead unit take a shorter way, unless another has one."""
+    generator = seeded("short way")
+    values, variance = normal(generator, 6, 3, 2), normal(generator, 6, 3, 1).square() + 0.1
+    S, nu = pivots.scaled_squares(values, variance)
+    values = torch.cat([values, torch.zeros(1, 3, 2, dtype=torch.float64)])
+    dead = torch.cat([variance, torch.zeros(1, 3, 1, dtype=torch.float64)])
+    longer = pivots.scaled_squares(values, dead)
+    torch.testing.assert_close(longer[0][:6], S, rtol=1e-14, atol=0)
+    assert nu.dtype == longer[1].dtype == torch.int64
+    assert nu.tolist() == [6] * 6
+    assert longer[1].tolist() == [6] * 6 + [0]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_net_that_blew_up_is_seen_on_the_short_way(value: float) -> None:
+    values = torch.ones(2, 3, dtype=torch.float64)
+    values[1, 2] = value
+    S, nu = pivots.scaled_squares(values, torch.ones(2, 1, dtype=torch.float64))
+    assert S[0] == 3
+    assert not S[1].isfinite()
+    assert nu.tolist() == [3, 3]
+
+
 # --- The laws -----------------------------------------------------------------------------------
 
 

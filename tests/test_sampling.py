@@ -353,3 +353,21 @@ def test_an_outcome_does_not_depend_on_its_company() -> None:
     assert len(claims) > 6
     alone = [run_study([claim], 0, LEVELS, CPU, torch.float32)[0] for claim in claims]
     assert facts(alone) == together
+
+
+def test_freed_memory_is_kept_only_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Without:
+        """A C library that is not GNU's."""
+
+    class With:
+        def __init__(self) -> None:
+            self.asked: list[tuple[int, int]] = []
+
+        def mallopt(self, option: int, value: int) -> None:
+            self.asked.append((option, value))
+
+    gnu = With()
+    for library in (Without(), gnu):
+        monkeypatch.setattr(sampling.ctypes, "CDLL", lambda _, found=library: found)
+        sampling.keep_freed_memory()
+    assert gnu.asked == [(-1, 2**30), (-3, 2**30)]

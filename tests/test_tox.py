@@ -25,7 +25,7 @@ PYTHONS, BACKENDS = ("py311", "py312", "py313"), ("cpu", "compile", "bf16", "cud
 CELLS = ["-".join(cell) for cell in itertools.product(PYTHONS, BACKENDS, ("pinned", "oldest"))]
 OTHERS = {
     "report", "properties", "nightly", "calibration", "mutation", "bench",
-    "lint", "types", "imports", "docs", "minimal",
+    "lint", "types", "imports", "docs", "minimal", "libraries",
 }  # fmt: skip
 
 
@@ -106,6 +106,12 @@ def test_the_other_environments(environments: configparser.ConfigParser) -> None
     assert "-n auto --dist worksteal properties" in of(environments, "properties", "commands")
     assert "HYPOTHESIS_PROFILE=nightly" in of(environments, "nightly", "set_env")
     assert "tests/mutation/run_mutation.py" in of(environments, "mutation", "commands")
+    libraries = of(environments, "libraries", "commands")
+    assert (
+        "tests/targets/test_library_targets.py tests/targets/test_check_libraries.py" in libraries
+    )
+    for name in ("hypnettorch", "hyperlight", "hyper_nn"):
+        assert name in of(environments, "libraries", "set_env")
     assert of(environments, "minimal", "package") == "wheel"
     assert not of(environments, "minimal", "extras").strip()
     for name in OTHERS - {"report", "lint", "imports", "minimal"}:

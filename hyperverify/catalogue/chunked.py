@@ -39,7 +39,7 @@ def measure_weights(o: Observation, t: int) -> Pivot:
     layer, size = o.spec.layers[t], _chunk(o.spec).size
     table = moments.chunk_table(layer.out_channels, layer.in_channels, size)
     row, number = torch.as_tensor(table[0]), torch.as_tensor(table[1])
-    W = double(o.layers[t].W).reshape(*o.layers[t].W.shape[:3], -1)
+    W = o.double(o.layers[t].W).reshape(*o.layers[t].W.shape[:3], -1)
     chunks = W.new_zeros(W.shape[0], _chunk(o.spec).count(layer), size, W.shape[-1])
     chunks[:, number, row] = W
     var = float(oracle(o.spec, t).var_output)
@@ -49,7 +49,7 @@ def measure_weights(o: Observation, t: int) -> Pivot:
 def _tiled(o: Observation, t: int, position: int) -> tuple[Tensor, Tensor]:
     """Features alpha by (i or j, tile, channel) and the input read at ``position``, (R, d_j, entries)."""
     layer, chunk = o.spec.layers[t], _chunk(o.spec)
-    alpha = double(o.layers[t].h)
+    alpha = o.double(o.layers[t].h)
     tiles = (layer.out_channels if chunk.branch(layer) == "i" else layer.in_channels) // chunk.size
     alpha = alpha.reshape(alpha.shape[0], tiles, -1, alpha.shape[-1])
     read = patches(o, t, position)[:, 0, 0]
@@ -60,7 +60,7 @@ def measure_forward(o: Observation, t: int) -> Pivot:
     """Pre-activations at the middle position given alpha and x; batch of one."""
     spec = o.spec
     position = centre(spec.sizes[t + 1])
-    z = flat(o.layers[t].z)[:, 0, :, position]
+    z = flat(o, o.layers[t].z)[:, 0, :, position]
     layer, chunk = spec.layers[t], _chunk(spec)
     alpha, x = _tiled(o, t, position)
     var = float(oracle(spec, t).var_output)
@@ -81,8 +81,8 @@ def measure_backward(o: Observation, t: int) -> Pivot:
     layer, chunk = spec.layers[t], _chunk(spec)
     position = centre(spec.sizes[t + 1])
     read = moments.taps(layer, spec.sizes[t])[position]
-    dx = flat(o.layers[t].grad["x"])[:, 0][..., read[read >= 0]]  # (R, in_channels, entries)
-    dz = flat(o.layers[t].grad["z"])[:, 0, :, position]
+    dx = flat(o, o.layers[t].grad["x"])[:, 0][..., read[read >= 0]]  # (R, in_channels, entries)
+    dz = flat(o, o.layers[t].grad["z"])[:, 0, :, position]
     alpha, _ = _tiled(o, t, position)
     var = float(oracle(spec, t).var_output)
     if chunk.branch(layer) == "i":  # input j reads, in row kappa, sum over tiles alpha[tile, j] dz

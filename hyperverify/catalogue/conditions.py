@@ -25,16 +25,20 @@ def oracle(spec: HypernetSpec, t: int) -> LayerMoments:
     return moments.layer_moments(spec, t)
 
 
-def flat(tensor: Tensor) -> Tensor:
+def flat(o: Observation, tensor: Tensor) -> Tensor:
     """(R, B, C, *size) as float64 (R, B, C, positions)."""
     shape = tensor.shape
-    return double(tensor).reshape(shape[0], shape[1], shape[2], -1)
+    return o.double(tensor).reshape(shape[0], shape[1], shape[2], -1)
 
 
 def weight_variance(o: Observation, t: int) -> Tensor:
     """E[W^2 | h] = v |h|^2 / (d_k E[h^2]), shape (R,)."""
-    m, h = oracle(o.spec, t), double(o.layers[t].h)
-    return float(m.weight) * h.square().sum(-1) / (h.shape[-1] * float(m.feature))
+    key = ("weight variance", t)
+    if key not in o.cache:
+        m, h = oracle(o.spec, t), o.double(o.layers[t].h)
+        found = float(m.weight) * h.square().sum(-1) / (h.shape[-1] * float(m.feature))
+        o.cache[key] = found
+    return o.cache[key]
 
 
 def bias_variance(o: Observation, t: int) -> Tensor:
@@ -75,8 +79,15 @@ def entering_variance(o: Observation, t: int) -> Tensor:
     Where the cotangent enters at this layer it has second moment 1 at the positions where it
     enters; in a chain of linear layers it comes through the layer above.
     """
+    key = ("entering variance", t)
+    if key not in o.cache:
+        o.cache[key] = _entering_variance(o, t)
+    return o.cache[key]
+
+
+def _entering_variance(o: Observation, t: int) -> Tensor:
     spec, layer = o.spec, o.layers[t]
-    z = flat(layer.z)
+    z = flat(o, layer.z)
     if layer.cotangent is not None:
         scale = torch.ones_like(z)
         if spec.flow == "layerwise" and single_cotangent(spec, t):
@@ -84,7 +95,7 @@ def entering_variance(o: Observation, t: int) -> Tensor:
             scale[..., centre(spec.sizes[t + 1])] = 1.0
     else:
         above, size = spec.layers[t + 1], spec.sizes[t + 1]
-        d2 = flat(o.layers[t + 1].grad["z"]).square()
+        d2 = flat(o, o.layers[t + 1].grad["z"]).square()
         v = weight_variance(o, t + 1)[:, None, None]
         scale = moments.backward_at(above, size, 0, v, d2)[..., None].expand_as(z)
         for factor in layer.backward_factors:
@@ -96,7 +107,7 @@ def patches(o: Observation, t: int, position: int) -> Tensor:
     """What one output position reads: shape (R, B, groups, entries)."""
     layer, size = o.spec.layers[t], o.spec.sizes[t]
     read = moments.taps(layer, size)[position]
-    x = flat(o.layers[t].x)[..., read[read >= 0]]
+    x = flat(o, o.layers[t].x)[..., read[read >= 0]]
     return x.reshape(x.shape[0], x.shape[1], layer.groups, -1)
 
 

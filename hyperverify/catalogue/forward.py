@@ -20,15 +20,15 @@ from hyperverify.catalogue.conditions import (
 )
 from hyperverify.catalogue.weights import bias_part, sphere_radius2
 from hyperverify.engine import Observation
-from hyperverify.pivots import Pivot, double, scaled_squares, whitened_squares
+from hyperverify.pivots import Pivot, scaled_squares, whitened_squares
 from hyperverify.specs import HypernetSpec
 
 
 def weighted_sum(o: Observation, t: int, position: int) -> torch.Tensor:
     """W x at one position, without the bias: shape (R, B, out_channels)."""
     layer = o.layers[t]
-    z = flat(layer.z)[..., position]
-    return z if layer.b is None else z - double(layer.b)[:, None]
+    z = flat(o, layer.z)[..., position]
+    return z if layer.b is None else z - o.double(layer.b)[:, None]
 
 
 def measure(o: Observation, t: int, position: int) -> Pivot:
@@ -38,7 +38,7 @@ def measure(o: Observation, t: int, position: int) -> Pivot:
     if spec.method == "orthogonal":
         z = z * sphere_radius2(o, t).sqrt()[:, None, None]
     if spec.batch == 1:
-        x2 = flat(o.layers[t].x)[:, 0].square()
+        x2 = flat(o, o.layers[t].x)[:, 0].square()
         by_group = moments.forward_at(layer, spec.sizes[t], position, v[:, None], 0.0, x2)
         return scaled_squares(z[:, 0], per_channel(o, t, by_group))
     total = torch.zeros(z.shape[0], dtype=torch.float64, device=z.device)
@@ -55,8 +55,8 @@ def measure(o: Observation, t: int, position: int) -> Pivot:
 
 def measure_active(o: Observation, t: int, position: int) -> Pivot:
     """Units that fire, of those that can: each is a fair coin, given a live input."""
-    z = flat(o.layers[t].z)[:, 0, :, position]
-    x2 = flat(o.layers[t].x)[:, 0].square()
+    z = flat(o, o.layers[t].z)[:, 0, :, position]
+    x2 = flat(o, o.layers[t].x)[:, 0].square()
     layer, size = o.spec.layers[t], o.spec.sizes[t]
     v = weight_variance(o, t)[:, None]
     u = bias_variance(o, t)[:, None] if layer.bias else 0.0

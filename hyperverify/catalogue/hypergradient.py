@@ -22,7 +22,7 @@ from hyperverify.catalogue.conditions import (
 )
 from hyperverify.engine import Observation
 from hyperverify.formulas import RULES
-from hyperverify.linear_algebra import norm, pinv, smallest_eigenvalue
+from hyperverify.linear_algebra import norm, pinv, products, smallest_eigenvalue, square_sums
 from hyperverify.pivots import (
     RANK_TOLERANCE,
     Pivot,
@@ -49,7 +49,8 @@ def measure_features(o: Observation, ts: tuple[int, ...]) -> Pivot:
     layer = o.layers[ts[0]]
     variance = torch.zeros(layer.h.shape[0], dtype=torch.float64, device=layer.h.device)
     for t in ts:
-        dW2 = double(o.layers[t].grad["W"]).square().flatten(1).sum(-1)
+        dW = o.double(o.layers[t].grad["W"])
+        dW2 = dW.square().sum(tuple(range(1, dW.dim())))
         variance = variance + moments.feature_gradient(float(oracle(o.spec, t).var_output), dW2)
     if needs_projection(o.spec, ts[0]):
         return off_directions(layer.grad["h"], layer.h[:, None], variance)
@@ -121,11 +122,11 @@ def _shrinking(spec: HypernetSpec, t: int) -> str | None:
 
 def measure_output_layer(o: Observation, t: int, tap: int) -> Pivot:
     """dL/dH at one tap, row by row: E[(dL/dW)^2] |h|^2 summed over the features."""
-    h, dH = double(o.layers[t].h), o.layers[t].grad["H"]
+    h, dH = o.double(o.layers[t].h), o.layers[t].grad["H"]
     h2 = h.square().sum(-1)
     if o.spec.batch > 1:  # along h, dL/dH is dL/dW times |h|
         live = h2 > 0
-        along = torch.einsum("rnk,rk->rn", dH, (h / torch.where(live, h2, 1.0)[:, None]).to(dH))
+        along = products(dH, (h / torch.where(live, h2, 1.0)[:, None]).to(dH))
         dW = along.reshape(along.shape[0], *o.spec.layers[t].weight_shape)
         return kept(live, backward.measure_gradient(o, t, tap, dW))
     taps = backward.taps_of(o.spec, t, tap)
@@ -133,8 +134,10 @@ def measure_output_layer(o: Observation, t: int, tap: int) -> Pivot:
         backward.gradient_variance(o, t, taps), h2[:, None, None, None]
     )
     layer = o.spec.layers[t]
-    shape = (dH.shape[0], layer.out_channels, layer.in_channels // layer.groups, -1, dH.shape[-1])
-    return scaled_squares(*backward.rows(o, t, dH.reshape(shape)[..., taps, :], variance))
+    each = layer.n_weights // layer.out_channels
+    squares = square_sums(dH if backward.rank_one(o.spec, t) else dH[:, tap::each])
+    squares = squares.reshape(len(squares), layer.out_channels, -1).sum(-1)
+    return scaled_squares(squares.sqrt(), backward.row_variance(o, t, variance))
 
 
 def kept(which: Tensor, pivot: Pivot) -> Pivot:
@@ -155,7 +158,7 @@ def split_by_features(o: Observation, t: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     group = o.spec.output_group(t)
     ts = [n for n in range(len(o.layers)) if o.spec.output_group(n) == group]
-    hs = torch.stack([double(o.layers[n].h) for n in ts], dim=1)  # (R, T, d_k)
+    hs = torch.stack([o.double(o.layers[n].h) for n in ts], dim=1)  # (R, T, d_k)
     at = ts.index(t)
     sizes = norm(hs)
     units = hs / torch.where(sizes > 0, sizes, 1.0)[..., None]
@@ -169,16 +172,13 @@ def split_by_features(o: Observation, t: int) -> tuple[Tensor, Tensor, Tensor]:
     )
     clear &= inverse[:, at] * o.rank_tolerance < 1
     dH = o.layers[t].grad["H"]
-    found = torch.einsum("rnk,rk->rn", double(dH), dual).reshape(
-        dH.shape[0], *o.layers[t].W.shape[1:]
-    )
+    found = products(double(dH), dual).reshape(dH.shape[0], *o.layers[t].W.shape[1:])
     # Rows of dead units are zero where every mask is, but cancel only up to rounding: the dtype's
     # own, and that of a dual basis of nearly dependent features.
     eps = torch.finfo(dH.dtype).eps + torch.finfo(torch.float64).eps / smallest.clamp_min(
         RANK_TOLERANCE
     )
-    low, high = (double(end) for end in torch.aminmax(dH.flatten(1), dim=-1))
-    bound = 64 * eps * torch.maximum(high, -low) * dual.abs().sum(-1)
+    bound = 64 * eps * double(dH.abs().amax((1, 2))) * dual.abs().sum(-1)
     dead = ~(entering_variance(o, t) > 0).any(-1).any(1)  # (R, out_channels)
     shape = (-1, *[1] * (found.dim() - 1))
     rounding = found.abs() <= bound.reshape(shape)
@@ -197,7 +197,7 @@ def rounding_of_sum(o: Observation, t: int, tap: int) -> Tensor:
     parts = [
         moments.output_layer_gradient(
             backward.gradient_variance(o, n, taps),
-            double(o.layers[n].h).square().sum(-1)[:, None, None, None],
+            o.double(o.layers[n].h).square().sum(-1)[:, None, None, None],
         )
         for n in range(len(o.layers))
         if o.spec.output_group(n) == group

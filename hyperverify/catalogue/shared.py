@@ -17,7 +17,7 @@ from hyperverify.catalogue import backward, common, forward
 from hyperverify.catalogue.claims import Claim, Part, single
 from hyperverify.catalogue.conditions import feature_rank, flat, oracle
 from hyperverify.engine import Observation
-from hyperverify.pivots import Pivot, double, innovations
+from hyperverify.pivots import Pivot, innovations
 from hyperverify.specs import HypernetSpec
 
 
@@ -34,8 +34,8 @@ def _var_output(spec: HypernetSpec, t: int) -> float:
 
 def _stacked(o: Observation, ts: list[int]) -> tuple[Tensor, Tensor]:
     """Inputs x and features h of the layers ``ts``: (R, T, d_j) and (R, T, d_k)."""
-    x = torch.stack([flat(o.layers[t].x)[:, 0, :, 0] for t in ts], dim=1)
-    h = torch.stack([double(o.layers[t].h) for t in ts], dim=1)
+    x = torch.stack([flat(o, o.layers[t].x)[:, 0, :, 0] for t in ts], dim=1)
+    h = torch.stack([o.double(o.layers[t].h) for t in ts], dim=1)
     return x, h
 
 
@@ -69,9 +69,9 @@ def measure_backward(o: Observation, t: int) -> Pivot:
 
 def _all_entries(o: Observation, ts: list[int]) -> tuple[Tensor, Tensor]:
     x, h = _stacked(o, ts)
-    delta = torch.stack([flat(o.layers[t].grad["z"])[:, 0, :, 0] for t in ts], dim=1).flip(1)
+    delta = torch.stack([flat(o, o.layers[t].grad["z"])[:, 0, :, 0] for t in ts], dim=1).flip(1)
     z = torch.stack([forward.weighted_sum(o, t, 0)[:, 0] for t in ts], dim=1)
-    dx = torch.stack([flat(o.layers[t].grad["x"])[:, 0, :, 0] for t in ts], dim=1).flip(1)
+    dx = torch.stack([flat(o, o.layers[t].grad["x"])[:, 0, :, 0] for t in ts], dim=1).flip(1)
     gram = _gram(x, h, delta) * _var_output(o.spec, ts[0])
     observed = torch.cat([z.flatten(1), dx.flatten(1)], dim=1)[..., None]
     return innovations(gram, observed, o.rank_tolerance)
@@ -89,21 +89,21 @@ def _gram(x: Tensor, h: Tensor, delta: Tensor) -> Tensor:
     R, T = x.shape[:2]
     n_out, n_in = delta.shape[-1], x.shape[-1]
 
-    def kron(small: Tensor, n: int) -> Tensor:
-        eye = torch.eye(n, dtype=torch.float64, device=small.device)
-        return torch.einsum("rab,ij->raibj", small, eye).reshape(R, T * n, T * n)
+    n_up = T * n_out
+    gram = x.new_zeros(R, n_up + T * n_in, n_up + T * n_in)
 
-    up_up = kron((x @ x.transpose(1, 2)) * (h @ h.transpose(1, 2)), n_out)
-    down_down = kron((delta @ delta.transpose(1, 2)) * (down @ down.transpose(1, 2)), n_in)
+    def fill(at: slice, small: Tensor, n: int) -> None:
+        """Entries of two layers have a covariance only where they are of one unit."""
+        blocks = gram[:, at, at].view(R, T, n, T, n)
+        blocks.diagonal(dim1=2, dim2=4).copy_(small[..., None])
+
+    fill(slice(n_up), (x @ x.transpose(1, 2)) * (h @ h.transpose(1, 2)), n_out)
+    between = (delta @ delta.transpose(1, 2)) * (down @ down.transpose(1, 2))
+    fill(slice(n_up, None), between, n_in)
     up_down = torch.einsum("rai,rbo,rab->raobi", x, delta, h @ down.transpose(1, 2))
-    up_down = up_down.reshape(R, T * n_out, T * n_in)
-    return torch.cat(
-        [
-            torch.cat([up_up, up_down], dim=2),
-            torch.cat([up_down.transpose(1, 2), down_down], dim=2),
-        ],
-        dim=1,
-    )
+    gram[:, :n_up, n_up:] = up_down.reshape(R, n_up, T * n_in)
+    gram[:, n_up:, :n_up] = gram[:, :n_up, n_up:].transpose(1, 2)
+    return gram
 
 
 def new_of(spec: HypernetSpec, t: int) -> tuple[bool, bool]:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 
 import torch
 
@@ -26,8 +31,9 @@ from hyperverify.evidence import (
     proportion_cap,
 )
 from hyperverify.foreign import Initializer
+from hyperverify.pivots import Pivot
 from hyperverify.plan import Draw, plan
-from hyperverify.sampling import blocks
+from hyperverify.sampling import Block, blocks
 from hyperverify.specs import HypernetSpec
 
 # After this many blocks, a stream that never saw a degree of freedom will not see one.
@@ -117,16 +123,17 @@ class Outcome:
         refuted = any(stream.verdict == Verdict.REFUTED for stream in self.streams)
         return refuted or not self._open
 
-    def feed(self, observation: Observation) -> None:
-        """Add one block to every part that has no verdict yet."""
-        start = time.perf_counter()
-        for n in sorted(self._open):
-            part, stream = self.claim.parts[n], self.streams[n]
-            S, nu = part.measure(observation)
-            _add(stream, S, nu)
-            if stream.verdict is not None:
+    @property
+    def open(self) -> tuple[int, ...]:
+        """The parts that have no verdict yet."""
+        return tuple(sorted(self._open))
+
+    def feed(self, pivots: Mapping[int, Pivot]) -> None:
+        """Add what one block showed to every part that has no verdict yet."""
+        for n in self.open:
+            _add(self.streams[n], *pivots[n])
+            if self.streams[n].verdict is not None:
                 self._open.discard(n)
-        self.seconds += time.perf_counter() - start
 
     def give_up(self) -> None:
         """End the parts that have no evidence at all: their inputs are always dead."""
@@ -157,15 +164,15 @@ def _value(part: Part, stream: EvidenceStream, theta: float) -> float:
 
 def _add(stream: EvidenceStream, S: torch.Tensor, nu: torch.Tensor) -> None:
     """Feed whole replicates, as many as fit under the cap; then look for the last time."""
-    left = stream.remaining
-    if left is not None and int(nu.sum()) > left:
+    left, total, df = stream.remaining, float(S.sum()), int(nu.sum())
+    if left is not None and df > left:
         fits = int((nu.cumsum(0) <= left).sum())
         if fits:
             stream.add(float(S[:fits].sum()), int(nu[:fits].sum()))
         stream.finish()
         return
-    if int(nu.sum()) or float(S.sum()):
-        stream.add(float(S.sum()), int(nu.sum()))
+    if df or total:
+        stream.add(total, df)
 
 
 def _slack(spec: HypernetSpec) -> int:
@@ -192,7 +199,7 @@ def stream_for(part: Part, claim: Claim, levels: Levels) -> EvidenceStream:
     return Evidence(alpha, levels.beta, levels.tolerance, law, cap)
 
 
-def _refuse_overflow(spec: HypernetSpec, dtype: torch.dtype) -> None:
+def refuse_overflow(spec: HypernetSpec, dtype: torch.dtype) -> None:
     """Nets with generated biases are not rescaled between layers: they must fit the dtype."""
     if not spec.has_biases or spec.flow != "chain":
         return
@@ -211,6 +218,33 @@ def _refuse_overflow(spec: HypernetSpec, dtype: torch.dtype) -> None:
             )
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What one block showed of one claim: pivots by part, and how long it took to see them."""
+
+    pivots: dict[int, Pivot]
+    seconds: float
+
+
+def _see(
+    block: Block,
+    asked: Mapping[int, tuple[Claim, tuple[int, ...]]],
+    wanted: frozenset[str],
+    c: bool,
+) -> dict[int, _Seen]:
+    """Draw a block and measure the parts that are asked for; ``c``: compiled."""
+    start = time.perf_counter()
+    observation = Observation(block, tuple(wanted), compiled=c)
+    found: dict[int, _Seen] = {}
+    for n, (claim, parts) in asked.items():
+        pivots = {part: claim.parts[part].measure(observation) for part in parts}
+        now = time.perf_counter()
+        found[n] = _Seen(pivots, now - start)
+        start = now
+    observation.release()
+    return found
+
+
 def run_study(
     claims: Sequence[Claim],
     root_seed: int,
@@ -220,6 +254,7 @@ def run_study(
     draws: Mapping[str, Draw] | None = None,
     initializer: Initializer | None = None,
     compiled: bool = False,
+    threads: int = 1,
 ) -> list[Outcome]:
     """Draw blocks until every claim has its verdict.
 
@@ -235,25 +270,54 @@ def run_study(
         draws: another plan than the library's (to plant defects).
         initializer: draws the hypernets in the library's place, see :mod:`hyperverify.foreign`.
         compiled: run the nets through ``torch.compile``.
+        threads: blocks that are drawn and measured at once, each by a thread of its own; they are
+            looked at in their order, so the outcomes are the same for any number. It pays for
+            large nets, and should be 1 for an initializer of unknown make.
     """
     spec = claims[0].spec
-    _refuse_overflow(spec, dtype)
+    refuse_overflow(spec, dtype)
     outcomes = [Outcome(c, tuple(stream_for(p, c, levels) for p in c.parts)) for c in claims]
     chosen = plan(spec) if draws is None else draws
-    for block in blocks(spec, root_seed, device, dtype, chosen, initializer):
-        active = [outcome for outcome in outcomes if not outcome.done]
-        if not active:
-            break
-        start = time.perf_counter()
+    stream = blocks(spec, root_seed, device, dtype, chosen, initializer)
+
+    def next_call() -> Callable[[], dict[int, _Seen]]:
+        asked = {n: (o.claim, o.open) for n, o in enumerate(outcomes) if not o.done}
         # What needs no gradients is compiled anew: a compiled study stays differentiable to its end.
-        asking = outcomes if compiled else active
-        wanted = frozenset[str]().union(*(outcome.claim.gradients for outcome in asking))
-        observation = Observation(block, tuple(wanted), compiled=compiled)
-        shared = (time.perf_counter() - start) / len(active)
-        for outcome in active:
-            outcome.feed(observation)
-            outcome.seconds += shared
-            if block.index >= IDLE_BLOCKS:
-                outcome.give_up()
-        observation.release()
+        asking = claims if compiled else [claim for claim, _ in asked.values()]
+        wanted = frozenset[str]().union(*(claim.gradients for claim in asking))
+        return partial(_see, next(stream), asked, wanted, compiled)
+
+    with _in_order(next_call, threads) as seen:
+        for index, found in enumerate(seen):
+            for n, outcome in enumerate(outcomes):
+                if not outcome.done:
+                    outcome.feed(found[n].pivots)
+                    outcome.seconds += found[n].seconds
+                    if index >= IDLE_BLOCKS:
+                        outcome.give_up()
+            if all(outcome.done for outcome in outcomes):
+                break
     return outcomes
+
+
+@contextmanager
+def _in_order(
+    next_call: Callable[[], Callable[[], dict[int, _Seen]]], threads: int
+) -> Generator[Iterator[dict[int, _Seen]]]:
+    """Results of the calls, one after the other; ``threads`` of them are under way at a time."""
+    if threads == 1:
+        yield (next_call()() for _ in count())
+        return
+    pool = ThreadPoolExecutor(threads)
+    ahead: deque[Future[dict[int, _Seen]]] = deque()
+
+    def results() -> Iterator[dict[int, _Seen]]:
+        while True:
+            while len(ahead) < threads:
+                ahead.append(pool.submit(next_call()))
+            yield ahead.popleft().result()
+
+    try:
+        yield results()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -17,7 +17,7 @@ from hyperverify.specs import HypernetSpec
 
 def measure_weights(o: Observation, t: int) -> Pivot:
     """|W|^2 over v |h|^2/(d_k E h^2), nu = n_W."""
-    W = o.layers[t].W.flatten(1)
+    W = o.double(o.layers[t].W).flatten(1)
     if o.spec.method == "orthogonal":
         return _on_the_sphere(o, t, W)
     return scaled_squares(W, weight_variance(o, t)[:, None])
@@ -27,12 +27,12 @@ def _on_the_sphere(o: Observation, t: int, W: torch.Tensor) -> Pivot:
     """Half of the entries of W = H h, uniform on a sphere, made normal by an independent radius."""
     radius2 = sphere_radius2(o, t)
     half = W[:, : max(1, W.shape[1] // 2)]
-    return scaled_squares(double(half) * radius2.sqrt()[:, None], weight_variance(o, t)[:, None])
+    return scaled_squares(half * radius2.sqrt()[:, None], weight_variance(o, t)[:, None])
 
 
 def measure_sums(o: Observation, t: int, *, columns: bool) -> Pivot:
     """Sums over rows or columns of W: what a mean of H, or a dependence in it, would inflate."""
-    W = double(o.layers[t].W)
+    W = o.double(o.layers[t].W)
     sums = W.sum(1).flatten(1) if columns else W.flatten(2).sum(-1)
     if o.spec.method == "orthogonal":
         sums = sums * sphere_radius2(o, t).sqrt()[:, None]

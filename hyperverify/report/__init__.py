@@ -45,7 +45,7 @@ def render(run: Run, *, run_path: str = FILE_NAME) -> str:
     # The ends of the axis that most strips share are written once, here.
     ends = f'.u::before {{ content: "{left}"; }} .u::after {{ content: "{right}"; }}'
     style, script = f"{resource('report.css')}{ends}\n", resource("report.js")
-    return _template().render(
+    return page_template("template.html.j2").render(
         run=run,
         view=view(run, run_path),
         run_path=run_path,
@@ -76,7 +76,8 @@ def write_report(run: Run, path: str | Path, *, run_path: str = FILE_NAME) -> Pa
 
 
 @cache
-def _template() -> Template:
+def page_template(name: str) -> Template:
+    """A page's template, with the macros that the pages share before it."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -111,7 +112,8 @@ def _template() -> Template:
         check_laws=words.LAWS,
         rule_names=words.RULE_NAMES,
     )
-    text = re.sub(r"\n\s+", "\n", resource("template.html.j2"))  # indentation is for its editors
+    text = resource("macros.html.j2") + resource(name)
+    text = re.sub(r"\n\s+", "\n", text)  # indentation is for its editors
     return environment.from_string(text)
 
 

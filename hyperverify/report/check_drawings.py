@@ -39,6 +39,11 @@ class Structure:
     words: str
 
 
+def ending(name: str, length: int) -> str:
+    """A name of at most so many letters: of a parameter's, the end tells it from others."""
+    return name if len(name) <= length else "…" + name[len(name) - length + 1 :]
+
+
 def structure(layers: Sequence[Mapping[str, Any]]) -> Structure:
     """A row a generated layer, its generators from left to right; the mainnet runs down on the right."""
     chains = [_chain(layer) for layer in layers]

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Final
 
-from hyperverify.store import Check, Part, Run
+from hyperverify.store import Check, Part, Run, RunHead
 
 _SUPERSCRIPT: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -249,6 +249,12 @@ def _ratio(part: Part) -> str:
 
 def guarantee(run: Run) -> str:
     """What the run's verdict is worth, in plain words made of alpha, tolerance and beta."""
+    simulated = sum(check.law == CALIBRATED for check in run.checks)
+    return guarantee_of(run, len(run.checks), simulated)
+
+
+def guarantee_of(run: RunHead, total: int, simulated: int) -> str:
+    """The same for a run of ``total`` checks, ``simulated`` of them of a calibrated law."""
     false_alarm = chance(run.alpha)
     missed = chance(run.beta)
     margin = percent(run.tolerance)
@@ -271,16 +277,19 @@ def guarantee(run: Run) -> str:
             f"to within {margin} (missed errors: at most {missed} a check), and that is not a pass: "
             "raise the budget."
         )
-    simulated = sum(check.law == CALIBRATED for check in run.checks)
     if not simulated:
         return text
-    of = f"{simulated:,} of the checks" if simulated < len(run.checks) else "every check"
+    of = f"{simulated:,} of the checks" if simulated < total else "every check"
     return f"{text} For {of} the law behind these chances is calibrated by simulation, not proven."
 
 
 def headline(run: Run) -> str:
     """The verdict as a sentence with its counts, claiming no more than the test behind it."""
-    total = len(run.checks)
+    return headline_of(run, len(run.checks), sum(disagree(check) for check in run.checks))
+
+
+def headline_of(run: RunHead, total: int, split: int) -> str:
+    """The same for a run of ``total`` checks, in ``split`` of which formula and oracle disagree."""
     checks = plural(total, "check")
     if run.verdict == "VERIFIED":
         every = f"All {checks}" if total > 1 else "The one check"
@@ -290,7 +299,6 @@ def headline(run: Run) -> str:
         )
     if run.verdict == "REFUTED":
         refuted = run.counts.REFUTED
-        split = sum(disagree(check) for check in run.checks)
         if split == refuted:
             which = "check" if total == 1 else f"{split:,} of {checks}"
             which = "the one check" if total == 1 else which
@@ -312,7 +320,7 @@ def _at_least(beta: float) -> str:
     return f"at least {odds - 1:,}\N{NO-BREAK SPACE}times in\N{NO-BREAK SPACE}{odds:,}"
 
 
-def intervals(run: Run) -> str:
+def intervals(run: RunHead) -> str:
     """Why an interval may be wider than the tolerance of a check that passed."""
     return (
         "Each interval in this report is wide enough to miss the truth at most once in "
@@ -324,6 +332,11 @@ def intervals(run: Run) -> str:
 
 def pooled(run: Run) -> str:
     """How many checks the pooled figure is made of: ``15 of 328 checks pooled (one a spec, ...)``."""
+    return pooled_of(run, len(run.checks))
+
+
+def pooled_of(run: RunHead, total: int) -> str:
+    """The same for a run of ``total`` checks."""
     if run.pooled is None:
         return ""
     match = re.match(r"(\d{1,9}) (?:independent )?checks?,? ?(.*)", run.pooled.note, re.DOTALL)
@@ -331,4 +344,4 @@ def pooled(run: Run) -> str:
         return f"Evidence pooled ({run.pooled.note})"
     count, rest = match.groups()
     aside = f" ({rest})" if rest else ""
-    return f"{int(count):,} of {plural(len(run.checks), 'check')} pooled{aside}"
+    return f"{int(count):,} of {plural(total, 'check')} pooled{aside}"

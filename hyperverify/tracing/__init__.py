@@ -9,7 +9,7 @@ The way through the package, each step a pure function of the one before:
                                                        by entry (labels), with bounds (spreads)
     estimates.estimate(mixture, trace)  -> Estimate    one replicate's unbiased estimate of E[W^2]
 
-around which ``replicates.Replicates`` builds fresh models under seeds of their own (isolation, alarm),
+around which ``replicates.Replicates`` builds fresh models under seeds of their own (alarm),
 ``observations.Observed`` gathers what they say (evenness), and ``describe`` puts it into records.
 
 Nothing here knows what should be: see `hyperverify.expectations` and `hyperverify.checking`.

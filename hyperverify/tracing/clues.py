@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hyperverify.sites import Clue
-from hyperverify.tracing.labels import Labels, split
+from hyperverify.tracing.labels import Labels, distinct, split
 from hyperverify.tracing.observations import way_down
 from hyperverify.tracing.operations import Contraction, contraction_of
 from hyperverify.tracing.replicates import Replicate
@@ -47,20 +47,27 @@ def _clue(source: Mixture, trace: Trace, labels: Labels) -> Clue:
     free = [ref for ref in (left, right) if not ref.node.generated]
     if not free:
         return Clue(rows, zeros=zeros)
-    mixer = max(free, key=lambda ref: ref.numel)
+    beta = product.bias.value().detach().to("cpu", torch.float64).expand(product.out.size)
+    # The output layer is the side along whose rows its bias runs.
+    along = [ref for ref, dim in ((left, 1), (right, 2)) if _varies(beta, dim) and ref in free]
+    mixer = max(along or free, key=lambda ref: ref.numel)
     # The rows of the output layer, and the entries of its bias, that make these very entries.
     index = torch.cat([_inside(product, picked.labels(labels)) for picked in top.entries])
     _, m, n = product.out.size
     row = index // (m * n) * mixer.size[1] + (index // n % m if mixer is left else index % n)
     H = mixer.value().detach().to("cpu", torch.float64).reshape(-1, mixer.size[2])[row]
-    beta = product.bias.value().detach().to("cpu", torch.float64)
-    live = float(beta.expand(product.out.size).reshape(-1)[index].square().mean())
+    live = float(beta.reshape(-1)[index].square().mean())
     if live == 0.0:
         return Clue(rows, zeros=zeros)
     return Clue(
-        rows, mixer.size[2], H.numel(), float(H.square().mean()), live,
+        rows, mixer.size[2], distinct(row)[1] * mixer.size[2], float(H.square().mean()), live,
         trace.names.get(mixer.node.index, ""), trace.names.get(product.bias.node.index, ""), zeros,
     )  # fmt: skip
+
+
+def _varies(values: Tensor, dim: int) -> bool:
+    """Whether a tensor is anything but one slice repeated."""
+    return values.size(dim) > 1 and values.stride(dim) != 0
 
 
 def _inside(product: Contraction, labels: Tensor) -> Tensor:

@@ -74,10 +74,10 @@ def _name(node: Node, trace: Trace) -> str:
     for _ in range(20):
         if node.index in trace.names:
             return trace.names[node.index]
-        below = [r.node for r in node.refs if not r.node.generated]
+        below = [r for r in node.refs if not r.node.generated]
         if not below:
             return ""
-        node = below[0]
+        node = max(below, key=lambda r: r.numel).node  # the matrix, not its bias
     return ""
 
 
@@ -136,7 +136,44 @@ def assumptions_of(source: Mixture, measure: str, contradicted: bool) -> tuple[s
             "the weights are independent of the layer's input, whose E[x^2] is its mean over replicates"
         )
     if contradicted:
-        found.append("the replicates spread more than derived: twice their own spread is used")
+        found.append(
+            "the replicates spread more than derived: the interval reckons with twice their own spread, "
+            "and no verdict but REFUTED as too large is given"
+        )
+    return tuple(found)
+
+
+def circumstances(layer: TracedLayer, claim: str) -> tuple[str, ...]:
+    """What a claim of this name on activations or gradients leaves out of its reckoning, in words."""
+    if claim not in ("forward", "backward"):
+        return ()
+    found: list[str] = []
+    if claim == "backward":
+        found.append(
+            "judged by the weights alone: the gradient that comes back is taken to be independent of them, "
+            "and is not measured"
+        )
+    if any(layer.padding):
+        found.append("what zero padding takes away at the borders is not counted")
+    if any(step > 1 for step in layer.stride):
+        transposed = layer.kind.startswith("transposed")
+        if transposed == (claim == "forward"):
+            found.append("with its stride, sums over positions are kept, and not means")
+        elif transposed:
+            found.append("with its stride, means over positions are kept, and not sums")
+    if layer.activation not in ("none", "relu"):
+        found.append(f"what {layer.activation} does to second moments is not counted")
+    if layer.uses > 1:
+        found.append(
+            f"used {layer.uses} times: the claim is on each use alone, and behind the first one the input "
+            "may depend on the weights"
+        )
+    said = {
+        "sum": "its output is added to other data: what the sum does is not counted",
+        "normalization": "a normalization behind it sets the scale anew",
+        "fork": "its input is read elsewhere too: that gradients add up there is not counted",
+    }
+    found += [said[what] for what in layer.beside if what != "fork" or claim == "backward"]
     return tuple(found)
 
 

@@ -7,7 +7,8 @@ Down the tree of `hyperverify.tracing.sources` the estimate is a product, one fa
 N being the stage's own weighted sum of squares. Where a ReLU follows, half of the squares before it
 stands for N (the same mean, since z and -z are alike, and less spread). Given what lies below, each
 factor N / D has a mean that does not depend on it, so the product's mean is the second moment, and its
-relative spread follows from the factors': E[product^2] / E[product]^2 = product of (1 + cv^2).
+relative spread follows from the factors': E[product^2] / E[product]^2 = product of (1 + cv^2). Where all
+features are 0, a dead ReLU below, the stage's matrix is asked without them (`sources.Idle`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from dataclasses import dataclass
 import torch
 
 from hyperverify.tracing.sources import Leaf, Mixture, Opaque, Stage
-from hyperverify.tracing.values import Trace
+from hyperverify.tracing.values import Ref, Trace
+
+_GAINS = 2
+"""Replicates in which the factor behind a contraction is looked at: it is one number for all."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Estimate:
     """A mean square, estimated once.
 
     Attributes:
-        value: the estimate; NaN where the replicate says nothing (features all zero).
+        value: the estimate; NaN where the replicate says nothing.
         direct: the plain mean square of the entries themselves.
         moment: bound on E[value^2] / E[value]^2.
         factors: of the first way down, top first; the whole chain where there is but one way.
@@ -108,12 +112,29 @@ def _stage(stage: Stage, trace: Trace, name: str) -> tuple[float, float, float, 
     denominator = float((lengths * stage.column_weights).sum())
     below = estimate(stage.child, trace, "layer")
     spread = _spread(stage, features, denominator)
-    value = own / denominator if denominator > 0 else math.nan
+    value = own / denominator if denominator > 0 else _idle(stage, trace)
+    if stage.idle is not None and denominator > 0 and len(stage.idle.gains) < _GAINS:
+        made = float((stage.idle.made.values(trace).square() * stage.weights).sum())
+        stage.idle.gains.extend([own / made] if made > 0 else [])
     factor = Factor(name, stage.node, value, spread, below.direct)
     total = value * below.value * stage.child.total
     if denominator == 0 and below.value == 0:  # not a dead ReLU: there is nothing below at all
         total = plain
     return total, plain, (1.0 + spread) * below.moment, (factor, *below.factors)
+
+
+def _idle(stage: Stage, trace: Trace) -> float:
+    """The factor of a stage whose features are all 0, from its matrix alone; NaN if that is unknown."""
+    if stage.idle is None:
+        return math.nan
+    mixer = Ref(
+        trace.nodes[stage.mixer.node.index], stage.mixer.size, stage.mixer.stride,
+        stage.mixer.offset, stage.mixer.dtype, stage.mixer.device,
+    )  # fmt: skip
+    rows = mixer.value().detach().reshape(-1, stage.width)[stage.idle.rows.to(mixer.device)]
+    sums = rows.to("cpu", torch.float64).sum(1)
+    weights = stage.idle.weights
+    return stage.idle.gain * float((sums.square() * weights).sum() / (stage.width * weights.sum()))
 
 
 def _spread(stage: Stage, features: torch.Tensor, denominator: float) -> float:

@@ -40,19 +40,9 @@ class Evenness:
         mean = float(square.mean())
         if not 0.0 < mean < math.inf:
             return
-        if layer.per_sample and not layer.kernel:  # (samples, d_i, d_j)
-            square = square.mean(0)
-        names = ["output unit", "input unit"]
-        if layer.kind.startswith("transposed"):
-            names.reverse()
-        square = square.reshape(*square.shape[-2:]) if not layer.kernel else square.flatten(2)
-        if layer.kernel:
-            names.append("place in the kernel")
-        for dim, name in enumerate(names):
-            if 1 < square.shape[dim] <= MOST_UNITS:
-                others = [d for d in range(square.dim()) if d != dim]
-                part = (square.mean(others) / mean).float().numpy()
-                self.ratios.setdefault(name, []).append(part)
+        for name, units in _parts(layer, square).items():
+            if 1 < units.numel() <= MOST_UNITS:
+                self.ratios.setdefault(name, []).append((units / mean).float().numpy())
 
     def uneven(self, tolerance: float, alpha: float) -> str | None:
         """The part that is furthest off beyond the tolerance, in words, if it surely is.
@@ -82,3 +72,34 @@ class Evenness:
                     text = f"{name} {unit + 1} has {mean:.3g} times the layer's mean E[W^2]"
                     worst = (float(off[unit]), text)
         return None if worst is None else worst[1]
+
+
+def _parts(layer: TracedLayer, square: Tensor) -> dict[str, Tensor]:
+    """Mean squares of a weight's parts, by what they are, each (units,).
+
+    Args:
+        layer: whose weight it is.
+        square: the squared entries: (d_i, d_j), (matrices, d_i, d_j), or a convolution's.
+    """
+    if not layer.kernel:
+        table = square.reshape(
+            -1, *square.shape[-2:]
+        )  # samples and copies first, where there are any
+        if layer.per_sample:
+            table = table.mean(0, keepdim=True)
+        if table.shape[0] == 1:
+            return {"output unit": table[0].mean(1), "input unit": table[0].mean(0)}
+        return {
+            "matrix": table.mean((1, 2)),
+            "of all matrices' output units, number": table.mean(2).reshape(-1),
+            "of all matrices' input units, number": table.mean(1).reshape(-1),
+        }
+    table = square.flatten(2)
+    first, second = table.mean((1, 2)), table.mean((0, 2))
+    if layer.per_sample:  # the samples' kernels stand one after another
+        channels = layer.d_j if layer.kind.startswith("transposed") else layer.d_i
+        first = first.reshape(-1, channels * layer.groups).mean(0)
+    if layer.kind.startswith("transposed"):
+        first, second = second, first
+    places = table.mean((0, 1))
+    return {"output unit": first, "input unit": second, "place in the kernel": places}

@@ -17,6 +17,7 @@ from hyperverify.tracing.operations import (
     contraction_of,
     convolution_of,
 )
+from hyperverify.tracing.rectifiers import rectified
 from hyperverify.tracing.values import Node, Ref, Trace, is_dict, is_list
 
 
@@ -98,8 +99,10 @@ class Graph:
             if base_name(consumer.op) not in ADDITIONS:
                 continue
             others = [r for r in consumer.refs if r.node is not node]
-            if len(others) != 1 or self.is_data(others[0]) or others[0].numel == 1:
+            if len(others) != 1 or self.is_data(others[0]):
                 continue
+            if others[0].numel == 1 and not others[0].node.generated:
+                continue  # a mere number
             if others[0].node.leaf or others[0].node.generated or others[0].value().any():
                 return others[0], consumer  # zeros made on the way are no bias
         return None, node
@@ -127,6 +130,32 @@ class Graph:
                     other = op
                 queue.append(consumer)
         return False, other, sure
+
+    def beside(self, start: Node, x: Ref) -> tuple[str, ...]:
+        """What makes a layer one of several on its way: ``sum``, ``normalization``, ``fork``.
+
+        Args:
+            start: the layer's output.
+            x: its input.
+        """
+        found: set[str] = set()
+        seen, queue = {start.index}, [start]
+        while queue:
+            node = queue.pop(0)
+            for consumer in self._consumers.get(node.index, []):
+                op = base_name(consumer.op)
+                if consumer.index in seen or op in CONTRACTIONS | ATTENTION:
+                    continue
+                seen.add(consumer.index)
+                queue.append(consumer)
+                others = [r for r in consumer.refs if r.node.index not in seen]
+                if op in ADDITIONS and any(map(self.is_data, others)):
+                    found.add("sum")
+                if "_norm" in op:
+                    found.add("normalization")
+        if len(self._consumers.get(x.node.index, [])) > 1:
+            found.add("fork")
+        return tuple(sorted(found))
 
     def feeds_attention(self, node: Node) -> bool:
         """Whether a softmax over the result is contracted with the data again."""
@@ -161,6 +190,18 @@ class Graph:
             node = node.refs[0].node
         return False
 
+    def templates(self, weight: Ref) -> bool:
+        """Whether a weight is a sum of parameters that other parameters are multiplied with."""
+        node = weight.node
+        while base_name(node.op) in SAME_ENTRIES and node.refs:
+            node = node.refs[0].node
+        if node.leaf or base_name(node.op) not in ADDITIONS:
+            return False
+        terms = [r.node for r in node.refs if r.numel == weight.numel]
+        products = [n for n in terms if not n.leaf and base_name(n.op) in SCALINGS | ADDITIONS]
+        mixed = [n for n in products if len({r.node.leaves for r in n.refs if r.node.leaves}) > 1]
+        return len(terms) > 1 and len(mixed) == len(terms)
+
     def patches(self, x: Ref) -> bool:
         """Whether the data was unfolded into overlapping patches on its way here."""
         for _ in range(12):
@@ -191,10 +232,7 @@ def _operands(node: Node) -> tuple[Ref | None, Ref | None]:
 
 
 def _rectifies(node: Node, consumer: Node, start: Node) -> bool | None:
-    """Whether consumer = max(z, 0) for the value that it reads, or for the layer's own.
-
-    None: it does, but so would the identity; and it is not called a ReLU.
-    """
+    """Whether consumer = max(z, 0) for the value that it reads, or for the layer's own; None: unsure."""
     unsure = False
     if consumer.out is None or not consumer.out.dtype.is_floating_point:
         return False
@@ -206,13 +244,10 @@ def _rectifies(node: Node, consumer: Node, start: Node) -> bool | None:
         geometry = reads[0] if reads and reads[0].size == consumer.out.size else source.out
         before = geometry.value()
         after = consumer.out.value() if after is None else after
-        if before.shape != after.shape:
-            before = before.reshape(after.shape) if before.is_contiguous() else before
-        if before.shape != after.shape:
-            continue
-        expected = before.clamp(min=0)
-        if torch.allclose(after.to(expected.dtype), expected, rtol=1e-5, atol=0.0):
-            if base_name(consumer.op) == "relu" or bool((before < 0).any()):
-                return True
-            unsure = unsure or base_name(consumer.op) not in SAME_ENTRIES
+        if before.shape != after.shape and before.is_contiguous():
+            before = before.reshape(after.shape)
+        told = rectified(consumer, before, after)
+        if told:
+            return True
+        unsure = unsure or (told is None and base_name(consumer.op) not in SAME_ENTRIES)
     return None if unsure else False

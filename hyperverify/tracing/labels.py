@@ -102,7 +102,9 @@ class Labels:
         if op in ADDITIONS:
             return self._added(node, args)
         if op in MOVES:
-            return self._repeated(node)
+            # Where a choice of entries was itself generated (a ReLU by a mask), it is no mere move.
+            chosen = any(r.node.generated and not r.dtype.is_floating_point for r in node.refs)
+            return None if chosen else self._repeated(node)
         return None
 
     def _entries(self, node: Node, ref: Ref) -> Tensor:

@@ -15,12 +15,18 @@ from hyperverify.tracing.operations import (
     ADDITIONS,
     ATTENTION,
     CONTRACTIONS,
-    OTHER_CONTRACTIONS,
+    EMPTY,
+    Contraction,
     base_name,
     contraction_of,
     convolution_of,
 )
 from hyperverify.tracing.values import Node, Ref, Trace
+
+OUTSIDE = (
+    "uncovered: a tensor that was made outside torch during the call meets the data "
+    "(weights computed with numpy?)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +49,8 @@ class TracedLayer:
         out: z with its bias.
         uses: how often the call uses these weights.
         relu_known: whether the values could tell a ReLU from the identity.
+        beside: what else is on its way: ``sum`` (its output is added to other data), ``normalization``
+            (of its output), ``fork`` (its input is read elsewhere too).
     """
 
     node: int
@@ -66,6 +74,7 @@ class TracedLayer:
     copies: int = 1
     uses: int = 1
     relu_known: bool = True
+    beside: tuple[str, ...] = ()
 
     @property
     def receptive_field(self) -> int:
@@ -123,6 +132,8 @@ class _Finder:
             self._flag(
                 f"data-dependent control flow: Python reads the data ({self._trace.reads[0]})"
             )
+        for lost in self._trace.lost:
+            self._flag(f"uncovered: {lost}")
         biases: set[int] = set()
         for node in self._trace.nodes:
             if node.leaf or not node.taint & self._graph.mask:
@@ -135,20 +146,40 @@ class _Finder:
                         biases.add(made.b.node.index)
                 ordinary += made is None
         self._stray(layers)
+        outputs = self._trace.outputs
+        if layers and outputs and not any(map(self._graph.is_data, outputs)):
+            self._flag(
+                "uncovered: what the call returns comes from its data by a way that torch does not show "
+                "(numpy, another thread?)"
+            )
         return Findings(self._merged(layers), tuple(dict.fromkeys(self._flags)), ordinary)
 
     def _merged(self, layers: list[TracedLayer]) -> tuple[TracedLayer, ...]:
         """Layers that use the same weights are one layer, used several times."""
         by_weight: dict[object, list[TracedLayer]] = {}
         for layer in layers:
-            number = self._graph.number(layer.weight.node)
-            by_weight.setdefault((number, *layer.weight.key[1:]), []).append(layer)
+            by_weight.setdefault(self._key(layer.weight), []).append(layer)
         merged: list[TracedLayer] = []
-        for uses in by_weight.values():
-            merged.append(replace(uses[0], uses=len(uses)))
+        idle = self._idle_uses() if layers else {}
+        for key, uses in by_weight.items():
+            merged.append(replace(uses[0], uses=len(uses) + idle.get(key, 0)))
             if len({(u.kind, u.relu, u.bias, u.groups, u.kernel) for u in uses}) > 1:
                 self._flag("ambiguous: the same generated weights are used in two different ways")
         return tuple(merged)
+
+    def _key(self, weight: Ref) -> object:
+        return (self._graph.number(weight.node), *weight.key[1:])
+
+    def _idle_uses(self) -> dict[object, int]:
+        """How often weights are contracted with what is no data, such as a recurrent net's first state."""
+        found: dict[object, int] = {}
+        for node in self._trace.nodes:
+            product = None if node.taint & self._graph.mask else contraction_of(node)
+            for weight in () if product is None else _as_weights(product):
+                if weight.node.generated:
+                    key = self._key(weight)
+                    found[key] = found.get(key, 0) + 1
+        return found
 
     def _flag(self, text: str) -> None:
         self._flags.append(text)
@@ -165,7 +196,7 @@ class _Finder:
             operands = convolution.x, convolution.weight
         else:
             weights = [r for r in node.refs if self._graph.is_generated(r)]
-            if op in OTHER_CONTRACTIONS | ATTENTION and not weights:
+            if not weights:
                 return None
             self._flag(f"uncovered: {op} takes the data and a generated tensor")
             return "uncovered"
@@ -173,7 +204,11 @@ class _Finder:
             return self._two_data(node, operands)
         weight = next(r for r in operands if not self._graph.is_data(r))
         if not weight.node.generated:
+            self._ordinary(weight, node, product)
             return None
+        if any(r.dtype.is_complex for r in operands):
+            self._flag("uncovered: a contraction of complex numbers with a generated tensor")
+            return "uncovered"
         if convolution is not None:
             if weight is convolution.x:
                 self._flag("uncovered: a generated tensor is convolved with the data as kernel")
@@ -191,6 +226,21 @@ class _Finder:
             )
             return "ambiguous"
         return self._linear(node)
+
+    def _ordinary(self, weight: Ref, node: Node, product: Contraction | None) -> None:
+        """A layer whose weight nothing generated, as far as torch shows."""
+        made = product or convolution_of(node)
+        bias = None if made is None else made.bias
+        if bias is not None and self._graph.is_generated(bias):
+            self._flag("uncovered: a generated bias on a layer whose weights are not generated")
+        origin = weight.node
+        if not origin.leaf and base_name(origin.op) in EMPTY and bool(weight.value().any()):
+            self._flag(OUTSIDE)
+        if self._graph.templates(weight):
+            self._flag(
+                "ambiguous: the weights of a layer are parameters, each times another one, and added "
+                "(a mixture of templates?)"
+            )
 
     def _two_data(self, node: Node, operands: tuple[Ref, Ref]) -> str | None:
         if self._graph.feeds_attention(node) or any(
@@ -212,7 +262,7 @@ class _Finder:
         batch, d_i, d_j = weight.size
         bias = product.bias
         copies, per_sample = 1, False
-        if batch == 1 or weight.stride[0] == 0:  # one matrix for the whole batch
+        if _one_matrix(weight):
             weight = weight.select(0, 0)
         else:
             copies, per_sample = self._groups(node, batch)
@@ -277,7 +327,7 @@ class _Finder:
         return TracedLayer(
             node.index, kind, d_i, d_j, kernel, groups, stride, padding, dilation, per_sample, relu,
             activation, _bias_kind(bias), weight, x, z, bias, z if after is node else after.out or z,
-            relu_known=known,
+            relu_known=known, beside=self._graph.beside(after, x),
         )  # fmt: skip
 
     # -- what meets the data otherwise -------------------------------------------
@@ -289,10 +339,7 @@ class _Finder:
             op = base_name(node.op)
             if node.leaf or not node.taint & self._graph.mask or op in CONTRACTIONS | ATTENTION:
                 continue
-            made = [
-                r for r in node.refs if self._graph.is_generated(r) and r.dtype.is_floating_point
-            ]
-            made = [r for r in made if r.key not in biases]
+            made = [r for r in node.refs if self._graph.is_generated(r) and r.key not in biases]
             if not made or not any(map(self._graph.is_data, node.refs)):
                 continue
             if op == "mul":
@@ -301,6 +348,18 @@ class _Finder:
                 self._flag("uncovered: a generated tensor is added to the data outside a layer")
             else:
                 self._flag(f"uncovered: {op} takes the data and a generated tensor")
+
+
+def _as_weights(product: Contraction) -> tuple[Ref, Ref]:
+    """Both factors of a product, each as the weight that it would be if the other were the data."""
+    factors = product.left, product.right.permute(0, 2, 1)
+    left, right = (r.select(0, 0) if _one_matrix(r) else r for r in factors)
+    return left, right
+
+
+def _one_matrix(weight: Ref) -> bool:
+    """Whether a batch of matrices is one for the whole batch."""
+    return weight.size[0] == 1 or weight.stride[0] == 0
 
 
 def _bias_kind(bias: Ref | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,6 +23,14 @@ Column = NDArray[np.float64]
 FEW = 32
 """Replicates whose activations are looked at where no claim is about them."""
 
+DOUBT = 2.0
+"""A sample spreads too much if its variance is so many standard deviations beyond the bound. It is asked
+at each look, and a doubt may pass; it has to be small, for what is not doubted is relied upon."""
+
+LEAST_ENTRIES = 256
+"""A verdict that leans on the tails waits until so many entries could have shown heavier ones, counted
+where they are fewest: 2 / (relative variance of a mean square) of them a replicate."""
+
 SHAPE_ENTRIES = 2**18
 """Entries after which a parameter's distribution is known well enough."""
 
@@ -31,7 +40,7 @@ class Stream:
     """A second moment, one estimate a replicate.
 
     Attributes:
-        values: estimates; NaN where a replicate says nothing, because all features are 0.
+        values: estimates; NaN where a replicate says nothing.
         direct: plain mean squares.
         moment: largest bound on E[value^2]/E[value]^2 so far.
         factors: by place in the chain, the factor of each replicate.
@@ -65,13 +74,14 @@ class Stream:
 
     @property
     def known(self) -> Column:
-        """The estimates of the replicates that say something.
-
-        Whether a ReLU trunk is dead depends on signs alone, the estimates on none: leaving such
-        replicates out costs no bias.
-        """
+        """The estimates of the replicates that say something."""
         values = np.asarray(self.values, dtype=np.float64)
         return values[~np.isnan(values)]
+
+    @property
+    def dead(self) -> int:
+        """Replicates in which all entries were 0, though not what makes them."""
+        return sum(d == 0.0 != v for v, d in zip(self.values, self.direct, strict=True))
 
     @property
     def zero(self) -> bool:
@@ -83,16 +93,60 @@ class Stream:
         """Whether the replicates are all alike, and not 0: nothing was drawn."""
         return len(self.direct) > 1 and len(set(self.direct)) == 1 and self.direct[0] != 0.0
 
-    def spread(self) -> tuple[float, bool]:
-        """(bound on the relative variance, whether the sample contradicts the derived bound).
+    def sample(self) -> Sample:
+        """What a verdict is made of."""
+        values, derived = self.known, self.moment - 1.0
+        n, own = values.size, relative_variance(values)
+        noise = _noise([*self.spreads, self.moment / _raised(self.spreads) - 1.0]) / math.sqrt(
+            n or 1
+        )
+        doubted = own > derived * (1.0 + DOUBT * noise) + 1e-9
+        factor = max(self.spreads, default=derived)
+        few = n * 2.0 < LEAST_ENTRIES * factor
+        return Sample(values, max(derived, 2.0 * own) if doubted else derived, doubted, few)
 
-        A sample spread beyond twice the bound means that an assumption fails; then twice the sample's
-        is used in its place.
-        """
-        derived = self.moment - 1.0
-        values = self.known
-        sample = relative_variance(values)
-        return (2.0 * sample, True) if sample > 2.0 * derived + 1e-9 else (derived, False)
+
+def _raised(spreads: Sequence[float]) -> float:
+    return math.prod(1.0 + c for c in spreads)
+
+
+def _noise(spreads: Sequence[float]) -> float:
+    """Relative standard deviation of a sample's variance, times sqrt(n), of a product of gamma laws.
+
+    Args:
+        spreads: the factors' relative variances c; their moments are (1 + c)(1 + 2c)(1 + 3c)...
+    """
+    second, third, fourth = (
+        math.prod(math.prod(1.0 + k * max(c, 0.0) for k in range(1, order)) for c in spreads)
+        for order in (2, 3, 4)
+    )
+    central, variance = fourth - 4.0 * third + 6.0 * second - 3.0, second - 1.0
+    if variance < 1e-4:  # normal, nearly, and the difference above is nothing but rounding
+        return math.sqrt(2.0)
+    return math.sqrt(max(central / variance**2 - 1.0, 2.0))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One number a replicate, and how far it spreads.
+
+    Attributes:
+        values: estimates of a second moment.
+        spread: bound on their relative variance, derived; where it is doubted, twice the sample's.
+        doubted: the sample spreads more than that bound lets it. Tails are heavier than declared, or
+            entries are not independent, and then nothing bounds the mean from above.
+        few: the replicates have too few entries yet to show it.
+    """
+
+    values: Column
+    spread: float
+    doubted: bool = False
+    few: bool = False
+
+    @property
+    def trusted(self) -> bool:
+        """Whether verdicts may lean on the bound."""
+        return not (self.doubted or self.few)
 
 
 def relative_variance(values: Column) -> float:
@@ -192,28 +246,27 @@ class Observed:
             self.reach.append(reach)
             self.gains.append(gain)
 
-    def forward(self, fan_in: int, s: int) -> tuple[Column, float, bool]:
+    def forward(self, fan_in: int, s: int) -> Sample:
         """The gain (d_j r E[W^2] + E[b^2] / E[x^2]) / s: what is made of E[x^2], biases included.
 
         E[x^2] is the mean over replicates; its own relative error, for the share that it divides, is
         added to the spread.
-
-        Returns:
-            The gain by replicate, the bound on its relative variance, and whether the sample
-            contradicts the bound derived for weights or biases.
         """
         w, b = (np.asarray(stream.values) for stream in (self.weights, self.biases))
         reach = np.asarray(self.reach)
         told = ~(np.isnan(w) | np.isnan(b))
+        first, second = self.weights.sample(), self.biases.sample()
         if not told.any():
-            return w[told], self.weights.spread()[0], False
+            return Sample(w[told], first.spread)
         q = float(reach.mean())
         values = (fan_in * w[told] + b[told] / q) / s if q > 0.0 else np.full(told.sum(), math.inf)
         share = float((b[told] / q / s).mean() / values.mean()) if q > 0.0 else 0.0
-        (first, bad), (second, worse) = self.weights.spread(), self.biases.spread()
         # The standard deviation of a sum is at most the sum of standard deviations.
-        own = math.sqrt(max(first, second)) + share * math.sqrt(relative_variance(reach))
-        return values, own * own, bad or worse
+        own = math.sqrt(max(first.spread, second.spread)) + share * math.sqrt(
+            relative_variance(reach)
+        )
+        few = first.few or second.few
+        return Sample(values, own * own, first.doubted or second.doubted, few)
 
     def _shapes(self, what: str, source: Mixture, trace: Trace) -> None:
         """Look at the parameters along the first way down."""

@@ -61,10 +61,15 @@ SCALINGS = frozenset({"mul", "div", "neg", "true_divide"})
 ADDITIONS = frozenset({"add", "sub", "rsub"})
 """Entry for entry equal to one operand, where the other is all zero."""
 
+SUMS = frozenset({"sum", "mean"})
+
 FILLS = frozenset({"zero", "fill", "zeros", "ones", "full", "empty", "empty_strided", "zeros_like",
                    "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full",
                    "new_empty", "new_empty_strided", "arange", "scalar_tensor", "eye", "linspace",
                    "empty_permuted"})  # fmt: skip
+EMPTY = frozenset({"zero", "zeros", "empty", "empty_strided", "zeros_like", "empty_like", "new_zeros",
+                   "new_empty", "new_empty_strided", "empty_permuted"})  # fmt: skip
+"""Fills that leave nothing but zeros: whatever else is there, torch did not put there."""
 SHAPES_ONLY = frozenset({"zeros_like", "ones_like", "empty_like", "rand_like", "randn_like",
                          "randint_like", "new_zeros", "new_ones", "new_empty", "new_empty_strided",
                          "new_full", "full_like", "zero"})  # fmt: skip

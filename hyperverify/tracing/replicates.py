@@ -9,20 +9,23 @@ analysed anew, and a structure that differs is flagged.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from hyperverify.errors import HyperverifyError
-from hyperverify.tracing.alarm import Alarm
-from hyperverify.tracing.isolation import Captured, isolated, replicate_seed
+from hyperverify.isolation import Captured, isolated
+from hyperverify.sampling import mixed, seed_of
+from hyperverify.tracing.alarm import Alarm, OutOfTime
 from hyperverify.tracing.labels import Labels
 from hyperverify.tracing.layers import Findings, TracedLayer, find_layers
+from hyperverify.tracing.second_looks import loops_over_samples, made_on_the_way, remembered
 from hyperverify.tracing.sources import Mixture, source_of
 from hyperverify.tracing.tracer import trace
 from hyperverify.tracing.values import Trace, is_list, tensors_in
@@ -37,6 +40,11 @@ MOST_PROGRAMS = 16
 
 MOST_OTHERS = 16
 """Further replicates that are asked whether an activation is a ReLU."""
+
+
+def replicate_seed(root_seed: int, replicate: int, purpose: str = "factory") -> int:
+    """A 32-bit seed: torch's CPU generator reads no more; counted and mixed, so that none repeats."""
+    return mixed(seed_of(root_seed, purpose) + replicate)
 
 
 class BadTarget(HyperverifyError):  # noqa: N818  named for what it reports
@@ -126,7 +134,13 @@ class Replicates:
         """The first replicate, looked at twice: with another batch, and for what did not stay."""
         with isolated(replicate_seed(self._seed, 0), self.captured):
             model = self._build()
-            seen = self._call(model, self._arguments(model, 0, BATCH))
+            arguments = self._arguments(model, 0, BATCH)
+            try:
+                seen = self._call(model, arguments)
+            except BadTarget as error:
+                if error.__cause__ is None or not self._runs_unwatched(arguments):
+                    raise
+                return _unseen(error)
             other: Trace | None = None
             try:
                 free = self._inputs is None or _takes_batch(self._inputs)
@@ -138,11 +152,16 @@ class Replicates:
         analysis = _analyse(seen, other if told_apart else None)
         flags, layers = list(analysis.findings.flags), analysis.layers
         if other is not None:
-            flags += [*_made_on_the_way(seen, other), *_remembered(seen, other)]
+            flags += [*made_on_the_way(seen, other), *remembered(seen, other)]
             if told_apart:
-                layers = _loops_over_samples(layers, seen, other)
+                layers = loops_over_samples(layers, seen, other)
         if not all(layer.relu_known for layer in layers):
             layers = self._told_by_others(layers)
+        flags += [
+            f"ambiguous: whether a ReLU is behind layer {t}: what comes out of it is never below 0"
+            for t, layer in enumerate(layers, 1)
+            if not layer.relu_known
+        ]
         found = Findings(layers, tuple(flags), analysis.findings.ordinary)
         analysis = Analysis(found, analysis.weights, analysis.biases)
         self._analyses[seen.program] = analysis
@@ -169,30 +188,57 @@ class Replicates:
                 break
         return layers
 
+    def _runs_unwatched(self, arguments: tuple[Any, ...]) -> bool:
+        """Whether a fresh model runs where nobody looks: then it is the tracer that fails, not the target."""
+        if "torch._dynamo" in sys.modules:  # it may be left half-way
+            torch.compiler.reset()
+        try:
+            model = self._build()
+            self._alarm.call(model, *arguments)
+        except (OutOfTime, KeyboardInterrupt):
+            raise
+        except BaseException:  # noqa: BLE001  the first error is the one to tell
+            return False
+        return True
+
     def _build(self) -> Any:
         try:
             model = self._alarm.call(self._factory)
-        except (Exception, SystemExit) as error:
+        except (OutOfTime, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             raise BadTarget(f"the factory raised {_told(error)}") from error
         if not callable(model):
-            kind = type(model).__name__
-            raise BadTarget(f"the factory returned {kind}; allowed: a module or another callable")
+            allowed = "a module or another callable"
+            raise BadTarget(f"the factory returned {_kind(model)}; allowed: {allowed}")
         return model
 
     def _call(self, model: Any, arguments: tuple[Any, ...]) -> Trace:
         names: dict[int, str] = {}
         if isinstance(model, nn.Module):
-            for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-                if tensor.layout == torch.strided:
-                    names.setdefault(tensor.untyped_storage().data_ptr(), name)
+            tensors = (*model.named_parameters(), *model.named_buffers())
+            if tensors and all(tensor.device.type == "meta" for _, tensor in tensors):
+                raise BadTarget("the model is on the meta device, whose tensors have no values")
+            names = _names(model)
+        alarm = self._alarm
+        returned: list[Any] = []
+
+        def run(*given: Any) -> Any:
+            returned.append(alarm.call(model, *given))
+            if isinstance(model, nn.Module):  # a lazy module draws its parameters in its first call
+                names.update({at: name for at, name in _names(model).items() if at not in names})
+            return returned[0]
+
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors_in(arguments))
         try:
-            alarm = self._alarm
-            return trace(
-                partial(alarm.call, model), arguments, names=names, deadline=alarm.deadline
-            )
-        except (Exception, SystemExit) as error:
-            shapes = ", ".join(str(tuple(t.shape)) for t in tensors_in(arguments))
+            seen = trace(run, arguments, names=names, deadline=alarm.deadline)
+        except (OutOfTime, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             raise BadTarget(f"the model raised {_told(error)} on an input of {shapes}") from error
+        if returned[0] is None:
+            raise BadTarget(f"the model returned None on an input of {shapes}; allowed: its output")
+        return seen
 
     def _arguments(self, model: Any, index: int, batch: int) -> tuple[Any, ...]:
         if self._inputs is not None:
@@ -200,8 +246,12 @@ class Replicates:
                 try:
                     told = (batch,) if _takes_batch(self._inputs) else ()
                     given = self._alarm.call(self._inputs, *told)
-                except (Exception, SystemExit) as error:
+                except (OutOfTime, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
                     raise BadTarget(f"the inputs function raised {_told(error)}") from error
+            if not any(True for _ in tensors_in(given)):
+                raise BadTarget(f"the inputs function returned {_kind(given)}; allowed: tensors")
             return tuple(given) if is_list(given) else (given,)
         like = _parameter(model)
         generator = torch.Generator().manual_seed(replicate_seed(self._seed, index, "inputs"))
@@ -226,6 +276,22 @@ class Replicates:
                 node.refs = ()
 
 
+def _unseen(error: BadTarget) -> Replicate:
+    """What is known of a model that does not bear to be watched."""
+    flag = f"uncovered: the model runs, but not while it is watched ({_told(error.__cause__ or error)})"
+    analysis = Analysis(Findings((), (flag,), 0), (), ())
+    return Replicate(0, Trace((), (), 0, (), (), {}, 0, 0), analysis)
+
+
+def _names(model: nn.Module) -> dict[int, str]:
+    """Names of parameters and buffers by the address of their storage."""
+    found: dict[int, str] = {}
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if not is_lazy(tensor) and tensor.layout == torch.strided:
+            found.setdefault(tensor.untyped_storage().data_ptr(), name)
+    return found
+
+
 def _takes_batch(inputs: Callable[..., Any]) -> bool:
     """Whether a function of inputs wants to be told the number of samples."""
     try:
@@ -246,81 +312,50 @@ def _analyse(seen: Trace, other: Trace | None) -> Analysis:
         source_of(seen, layer.b, labels) if layer.bias == "generated" and layer.b else None
         for layer in findings.layers
     )
-    flags = (*findings.flags, *_factorized(findings.layers, weights))
+    flags = (*findings.flags, *_low_rank(findings.layers, weights))
     return Analysis(Findings(findings.layers, flags, findings.ordinary), weights, biases)
 
 
-def _factorized(layers: tuple[TracedLayer, ...], weights: tuple[Mixture, ...]) -> list[str]:
-    """A bottleneck between two layers that one contraction makes: a low-rank layer, used in two steps."""
+def factorized(layers: tuple[TracedLayer, ...], weights: tuple[Mixture, ...]) -> list[int]:
+    """Pairs of layers, by the first one, that may be one layer of low rank, used in two steps.
+
+    A narrow waist between them, with nothing added there, and one contraction that makes both.
+    """
+    found: list[int] = []
     for t, (first, second) in enumerate(pairwise(layers)):
         made = [{part.node for part in weights[n].parts} for n in (t, t + 1)]
-        narrow = first.d_i < min(first.d_j, second.d_i)
+        narrow = first.d_i < min(first.d_j, second.d_i) and first.bias == "none"
         if second.x.node.index == first.node and narrow and made[0] & made[1]:
-            which = f"layers {t + 1} and {t + 2}: two layers, or one of low rank?"
-            return [f"ambiguous: two contractions of one generated factorization ({which})"]
-    return []
+            found.append(t)
+    return found
 
 
-def _made_on_the_way(seen: Trace, again: Trace) -> list[str]:
-    """Leaves that meet the data but were not there before the call: made where torch cannot see."""
-    if len(seen.nodes) != len(again.nodes):
-        return []
-    for node, twin in zip(seen.nodes, again.nodes, strict=True):
-        if node.op != "leaf" or twin.op != "leaf" or node.numel < 2:
-            continue
-        if node.address != twin.address and _meets_data(seen, node.index):
-            what = "a tensor that was made outside torch during the call meets the data"
-            return [f"uncovered: {what} (weights computed with numpy?)"]
-    return []
-
-
-def _remembered(seen: Trace, again: Trace) -> list[str]:
-    """Weights of the second call that the data of the first one went into."""
-    after_data = {n.address for n in seen.nodes if n.taint and not n.leaf}
-    kept = 0
-    for node in again.nodes:
-        if node.op == "leaf" and node.address in after_data:
-            kept |= node.leaves
-    for layer in find_layers(again).layers if kept else ():
-        if layer.weight.node.leaves & kept:
-            return ["data-dependent weights: they depend on a state that remembers earlier data"]
-    return []
-
-
-def _loops_over_samples(
-    layers: tuple[TracedLayer, ...], seen: Trace, other: Trace
-) -> tuple[TracedLayer, ...]:
-    """Weights that a loop over the samples uses once for each are used once."""
-    again = find_layers(other).layers
-    if len(again) != len(layers):
-        return layers
-    return tuple(
-        replace(layer, uses=layer.uses // seen.batch)
-        if layer.uses % seen.batch == 0 and layer.uses * other.batch == twin.uses * seen.batch
-        else layer
-        for layer, twin in zip(layers, again, strict=True)
-    )
-
-
-def _meets_data(seen: Trace, leaf: int) -> bool:
-    for node in seen.nodes:
-        if node.taint and not node.leaf:
-            mine = [r for r in node.refs if r.node.index == leaf]
-            if mine and any(r.node.taint for r in node.refs) and mine[0].numel > 1:
-                return mine[0].dtype.is_floating_point
-    return False
+def _low_rank(layers: tuple[TracedLayer, ...], weights: tuple[Mixture, ...]) -> list[str]:
+    return [
+        "ambiguous: two contractions of one generated factorization "
+        f"(layers {t + 1} and {t + 2}: two layers, or one of low rank?)"
+        for t in factorized(layers, weights)
+    ]
 
 
 def _parameter(model: Any) -> Tensor | None:
     if isinstance(model, nn.Module):
         for parameter in model.parameters():
-            if parameter.dtype.is_floating_point:
+            if not is_lazy(parameter) and parameter.dtype.is_floating_point:
                 return parameter
     return None
 
 
+def _kind(value: object) -> str:
+    """What to call a value that will not do."""
+    return type(value).__name__
+
+
 def _told(error: BaseException) -> str:
     """An error on one line."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001  foreign code writes its own words
+        text = "its text cannot be shown"
     text = text if len(text) <= 200 else text[:197] + "..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

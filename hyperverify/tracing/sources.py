@@ -9,7 +9,7 @@ whose mean square is taken as it stands; a `Leaf` is an embedding, drawn or cons
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -18,11 +18,11 @@ from torch import Tensor
 from hyperverify.tracing.labels import Labels, distinct, firsts, split
 from hyperverify.tracing.operations import (
     CONTRACTIONS,
-    DRAWS,
     Contraction,
     base_name,
     contraction_of,
 )
+from hyperverify.tracing.rectifiers import rectified
 from hyperverify.tracing.spreads import Spreads
 from hyperverify.tracing.values import Node, Ref, Trace
 
@@ -93,6 +93,34 @@ class Opaque:
 
 
 @dataclass(frozen=True, eq=False)
+class Idle:
+    """A stage's own matrix, for replicates in which a dead ReLU below gives it nothing but zeros.
+
+    To leave such replicates out would bias what is left: with several feature vectors, whether all are
+    dead is no matter of signs alone. But the matrix is there, and independent of all below: the squares
+    of its row sums, what it would make of features that are all 1, have the mean that any others have.
+
+    Attributes:
+        made: the contraction's own entries, as `Stage.entries` before any factor or ReLU.
+        rows, weights: which rows of the mixer, and what a squared entry of each counts.
+        gains: of the first replicates that are alive: what a factor and a ReLU behind the contraction
+            make of its squares.
+    """
+
+    made: Picked
+    rows: Tensor
+    weights: Tensor
+    gains: list[float] = field(default_factory=list[float])
+
+    @property
+    def gain(self) -> float:
+        """The factor behind the contraction; NaN where it is not known, or drawn anew every time."""
+        if not self.gains or max(self.gains) > 1.000001 * min(self.gains):
+            return float("nan")
+        return self.gains[0]
+
+
+@dataclass(frozen=True, eq=False)
 class Stage:
     """Entries that one contraction makes of its own random matrix and of features.
 
@@ -112,6 +140,7 @@ class Stage:
         gram_weights: (C, C), sum over rows of the weights' outer product, where they are not
             separable; None: they are, or there are too many columns, and the worst case is taken.
         child: what the features are made of.
+        idle: what stands in for the features where they are all 0; None where they cannot be.
     """
 
     entries: Picked
@@ -129,6 +158,7 @@ class Stage:
     separable: bool
     gram_weights: Tensor | None
     child: Mixture
+    idle: Idle | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,11 +243,11 @@ class _Builder:
         if base_name(node.op) in CONTRACTIONS:
             return self._opaque(node, some, weights, f"made by {node.op}")
         why = f"made by {node.op}"
-        if node.out is not None and node.before is None:
+        if node.out is not None and (node.before is None or node.out.numel == node.numel):
             for operand in node.refs:
                 if operand.size != node.out.size or not operand.node.generated:
                     continue
-                if not _is_relu(operand.value(), node.out.value()):
+                if not rectified(node, operand.value(), node.out.value()):
                     continue
                 before = Picked(operand, _logical(node.out, places))
                 below, inner = split(before.labels(self._labels))
@@ -275,10 +305,14 @@ class _Builder:
         index = (first[:, None] * width + torch.arange(width)).reshape(-1)
         picked = Picked(features, index)
         child = self.mixture(picked, column_weights.repeat_interleave(width))
+        idle: Idle | None = None
+        if _may_die(child) and product.node.out is not None:
+            made = Picked(product.node.out, _logical(product.node.out, places))
+            idle = Idle(made, row_index[firsts(row_of, rows)], row_sums)
         return Stage(
             some, weights, product.node.index, mixer, rows, width, columns,
             before is not None, before, picked, column_weights,
-            float((row_sums**2).sum() / weights.sum() ** 2), separable, gram, child,
+            float((row_sums**2).sum() / weights.sum() ** 2), separable, gram, child, idle,
         )  # fmt: skip
 
     def _repeated(
@@ -306,6 +340,12 @@ class _Builder:
             if bool((labels > 0).all()):
                 return labels
         return first.addresses().reshape(-1)
+
+
+def _may_die(source: Mixture) -> bool:
+    """Whether a ReLU on the way down can make all of it 0."""
+    stages = [part for part in source.parts if isinstance(part, Stage)]
+    return any(stage.relu or _may_die(stage.child) for stage in stages)
 
 
 def _mixer_side(product: Contraction) -> str | None:
@@ -342,14 +382,3 @@ def _logical(out: Ref, places: Tensor) -> Tensor:
     where = torch.zeros(out.node.numel, dtype=torch.int64)
     where[out.addresses().reshape(-1)] = torch.arange(out.numel)
     return where[places]
-
-
-def _is_relu(before: Tensor, after: Tensor) -> bool:
-    if not before.dtype.is_floating_point or before.shape != after.shape:
-        return False
-    return bool((before < 0).any()) and torch.equal(after, before.clamp(min=0).to(after.dtype))
-
-
-def drawn(node: Node) -> bool:
-    """Whether the value was drawn in the call itself."""
-    return base_name(node.op) in DRAWS

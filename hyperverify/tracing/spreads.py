@@ -13,7 +13,10 @@ import math
 import torch
 
 from hyperverify.tracing.operations import (
+    ADDITIONS,
     CONTRACTIONS,
+    FILLS,
+    MOVES,
     SAME_ENTRIES,
     SCALINGS,
     base_name,
@@ -24,6 +27,12 @@ from hyperverify.tracing.values import Node, Ref, Trace
 
 LINEAR, ACTIVATED = 2.0, 5.0
 """Relative variance of z^2 and of max(z, 0)^2 for a normal z."""
+
+DERIVED = (
+    SAME_ENTRIES | SCALINGS | MOVES | ADDITIONS | FILLS
+    | {"copy", "relu", "leaky_relu", "tanh", "sigmoid", "clamp_min", "maximum", "native_dropout"}
+)  # fmt: skip
+"""Operations whose results spread no further than so; of any other (exp...) this is a declaration."""
 
 
 class Spreads:
@@ -71,7 +80,9 @@ class Spreads:
         floats = [r for r in node.refs if r.dtype.is_floating_point and r.numel]
         if node.before is not None and node.before.generated:
             floats.append(Ref(node.before, (node.before.numel,), (1,), 0, *_kind(node)))
-        sources = [r for r in floats if r.node.generated]
+        sources = [r for r in node.refs if r.node.generated and r.numel]
+        if node.before is not None and node.before.generated:
+            sources.append(floats[-1])
         if op in CONTRACTIONS:
             bounds = [self._of_ref(r, LINEAR) for r in floats]
             return max(m for m, _ in bounds) * (1.0 + per_unit / 1.0), False
@@ -84,8 +95,11 @@ class Spreads:
                 return max(m for m, _ in bounds) ** 4, known
             return math.prod(m for m, _ in bounds), known
         inner = per_unit if op in SAME_ENTRIES or op in SCALINGS else ACTIVATED
+        if not sources:  # a product of parameters, summed by hand
+            parts = [r for mul in node.refs for r in mul.node.refs if r.numel > 1]
+            return math.prod(self._of_ref(r, LINEAR)[0] for r in parts), False
         bounds = [self._of_ref(r, inner) for r in sources]
-        return max(m for m, _ in bounds), all(k for _, k in bounds)
+        return max(m for m, _ in bounds), op in DERIVED and all(k for _, k in bounds)
 
     def _product(self, left: Ref, right: Ref, per_unit: float) -> tuple[float, bool]:
         b, m, k = left.size

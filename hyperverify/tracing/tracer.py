@@ -27,12 +27,14 @@ from hyperverify.tracing.operations import (
     FILLS,
     READS,
     SHAPES_ONLY,
+    SUMS,
     base_name,
 )
 from hyperverify.tracing.values import Node, Ref, Trace, is_dict, is_list, refs_in, tensors_in
 
 CONTRACTING = CONTRACTIONS | ATTENTION
 _dispatcher = cast("Any", torch)._C  # noqa: SLF001
+_PLAIN = cast("Any", Tensor).__torch_dispatch__
 
 
 @lru_cache(maxsize=4096)
@@ -64,6 +66,7 @@ class Tracer(TorchDispatchMode):
         cast("Any", super()).__init__()
         self.nodes: list[Node] = []
         self.reads: list[str] = []
+        self.lost: list[str] = []
         self._current: dict[int, Node] = {}
         self._leaves = 0
         self._program = 0
@@ -93,9 +96,7 @@ class Tracer(TorchDispatchMode):
 
     def ref(self, tensor: Tensor) -> Ref | None:
         """The tensor as a view of its storage's present node; None for a tensor without memory."""
-        if tensor.layout != torch.strided or tensor.device.type == "meta":
-            return None
-        address = tensor.untyped_storage().data_ptr()
+        address = _address(tensor)
         if address == 0:
             return None
         node = self._current.get(address)
@@ -108,12 +109,25 @@ class Tracer(TorchDispatchMode):
 
     # -- the watch ------------------------------------------------------------
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # what torch would do for it imports the compiler, which takes a second
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
+        if "torch._dynamo" in sys.modules:  # then these frames must not be compiled
+            return _uncompiled(self, func, types, args, kwargs or {})
+        return self.watch(func, types, args, kwargs or {})
+
+    def watch(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """One operation: run it, and write down what it read, wrote and made."""
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise OutOfTime
+        if any(t.__torch_dispatch__ is not _PLAIN for t in types):
+            return (
+                NotImplemented  # a class with a dispatch of its own: what it does in there is seen
+            )
         name, written_names, written_places, composite = _facts(func)
         if composite:  # seen whole under inference_mode only
             with self:
@@ -125,6 +139,8 @@ class Tracer(TorchDispatchMode):
         op = base_name(name)
         if op in READS and any(r.node.taint for r in refs):
             self.reads.append(op)
+        elif op in READS and any(r.node.generated and r.dtype.is_floating_point for r in refs):
+            self.lost.append(f"Python reads a generated value ({op})")
         written: list[Tensor] = []
         if written_names:
             written = [a for n, a in enumerate(args) if n in written_places]
@@ -147,7 +163,7 @@ class Tracer(TorchDispatchMode):
     def _keep_before_write(self, written: list[Tensor]) -> None:
         """What is overwritten may have been read before: keep a copy for those who read it."""
         for tensor in written:
-            node = self._current.get(tensor.untyped_storage().data_ptr())
+            node = self._current.get(_address(tensor))
             if node is not None and base_name(node.op) not in FILLS:
                 node.storage = node.storage.clone()
 
@@ -164,16 +180,19 @@ class Tracer(TorchDispatchMode):
         op = base_name(name)
         done: set[int] = set()
         for tensor in written:
-            address = tensor.untyped_storage().data_ptr()
-            if address == 0 or address in done or tensor.layout != torch.strided:
+            address = _address(tensor)
+            if address == 0 or address in done:
                 continue
             done.add(address)
             before = self._current.get(address)
             self._add(func, name, op, template, refs, tensor, before, 0)
         for position, tensor in enumerate(tensors_in(out)):
-            if tensor.layout != torch.strided or tensor.device.type == "meta":
-                continue
-            address = tensor.untyped_storage().data_ptr()
+            address = _address(tensor)
+            if tensor.layout != torch.strided and any(
+                r.node.taint or r.node.generated for r in refs
+            ):
+                kind = str(tensor.layout).removeprefix("torch.")
+                self.lost.append(f"a tensor in the layout {kind} cannot be followed ({op})")
             if address == 0 or address in self._current:
                 continue  # a view: its storage has its history already
             self._add(func, name, op, template, refs, tensor, None, position)
@@ -224,8 +243,21 @@ class Tracer(TorchDispatchMode):
             if address in self._current
         }
         return Trace(
-            tuple(self.nodes), refs, self._program, tuple(self.reads), by_node, batch, floating
-        )
+            tuple(self.nodes), refs, self._program, tuple(self.reads), tuple(self.lost), by_node,
+            batch, floating,
+        )  # fmt: skip
+
+
+_uncompiled = cast("Any", torch)._disable_dynamo(Tracer.watch)  # noqa: SLF001
+
+
+def _address(tensor: Tensor) -> int:
+    """Of the tensor's storage; 0 for a tensor without memory of its own that entries could be read from."""
+    if tensor.layout != torch.strided or tensor.device.type == "meta":
+        return 0
+    if cast("Any", tensor)._is_zerotensor():  # noqa: SLF001  autograd's symbol for zeros
+        return 0
+    return tensor.untyped_storage().data_ptr()
 
 
 _REPLACING = frozenset({"copy", "zero", "fill", "normal", "uniform", "bernoulli", "random", "set_"})
@@ -254,12 +286,22 @@ def _generated(op: str, refs: tuple[Ref, ...], taint: int, numel: int) -> bool:
         return not any(_zeros(r) for r in refs)
     sources = [r for r in refs if r.node.generated]
     if not sources:
-        return False
+        return op in SUMS and not taint and numel > 1 and any(map(_product_of_parameters, refs))
     full = [r for r in refs if not r.node.generated and r.numel == numel and numel > 1]
     if full and all(r.numel == 1 for r in sources) and not taint:
         own = full[0].node.leaves
         return not all(r.node.leaves & own for r in sources)
     return True
+
+
+def _product_of_parameters(ref: Ref) -> bool:
+    """Whether entries of two different leaves were multiplied: their sum is a contraction by hand."""
+    node = ref.node
+    factors = [r for r in node.refs if r.numel > 1]
+    if node.leaf or base_name(node.op) != "mul" or len(factors) != 2:
+        return False
+    first, second = (r.node for r in factors)
+    return bool(first.leaves and second.leaves) and not first.leaves & second.leaves
 
 
 def _zeros(ref: Ref) -> bool:

@@ -148,6 +148,7 @@ class Trace:
         program: a hash of all operations with their shapes and operands. Two calls with one program
             have their nodes in the same places.
         reads: names of the operations by which Python looked at a value of the data.
+        lost: by what values of the data, or generated ones, went where the trace cannot follow, in words.
         names: parameter names by node index, where the model is a module.
         batch: leading dimension of the data.
         floating: bit k is set where argument k of the call has entries of floating point.
@@ -157,6 +158,7 @@ class Trace:
     outputs: tuple[Ref, ...]
     program: int
     reads: tuple[str, ...]
+    lost: tuple[str, ...]
     names: dict[int, str]
     batch: int
     floating: int

@@ -178,7 +178,7 @@ bad(
 bad("no layer at all", BAD, "def factory():\n    return nn.ReLU()\n", "no generated layer")
 
 # ------------------------------------------------------------------------------------------- hangs
-SECONDS = (*INPUT, "--max-seconds", "3")
+SECONDS = (*INPUT, "--max-seconds", "1")
 bad(
     "factory hangs",
     (BAD, INCONCLUSIVE),

@@ -270,6 +270,7 @@ def hmlp_in_resnet_batch_norm():
 # A chunk of 8 numbers divides every weight and bias of the widths below, so none straddles two layers.
 
 EVEN = (24, 40, 16, 24)
+WIDENING = (24, 32, 40, 24)
 
 
 def chunked_default_mlp():
@@ -300,6 +301,17 @@ def chunked_in_xavier_linear_mlp():
 
 def chunked_out_xavier_linear_mlp():
     mnet = _mlp(bias=False, relu=False, widths=EVEN)
+    return _chunked("out", mnet, xavier=True, chunk=8, relu=False)
+
+
+def chunked_in_xavier_widening_linear_mlp():
+    """No layer is narrower than its neighbours: a call of it cannot be taken for one of low rank."""
+    mnet = _mlp(bias=False, relu=False, widths=WIDENING)
+    return _chunked("in", mnet, xavier=True, chunk=8, relu=False)
+
+
+def chunked_out_xavier_widening_linear_mlp():
+    mnet = _mlp(bias=False, relu=False, widths=WIDENING)
     return _chunked("out", mnet, xavier=True, chunk=8, relu=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structures_calls
 import structures_flags
+import structures_idioms
 import structures_mainnets
 import structures_products
 import structures_weights
@@ -14,4 +15,5 @@ STRUCTURES = (
     *structures_products.table,
     *structures_weights.table,
     *structures_flags.table,
+    *structures_idioms.table,
 )

@@ -218,9 +218,13 @@ def transposed_conv():
     return Net(lambda m, x: F.conv_transpose2d(x, m.a(), stride=2), a=Maker(4, 6, 2, 2))
 
 
-@table.of((4, 6, 6), dense(36, 8))
+@table.of((4, 6, 6), dense(36, 8), flags=("patches",))
 def conv_by_unfold():
-    """im2col: a linear layer on patches, fan-in 4 x 9."""
+    """im2col: a linear layer on patches, fan-in 4 x 9.
+
+    Forward that is all there is to it. Backward it is not: a pixel is in nine patches, so that the
+    fan-out is 8 x 9 and not a linear layer's 8. Which of the two its author means must be asked.
+    """
 
     def run(m, x):
         return (m.a() @ F.unfold(x, 3)).view(len(x), 8, 4, 4)

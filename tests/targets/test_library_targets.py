@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
-
+import check_libraries
 import measure
 import pytest
 import torch
+from installed import targets_of
 from mainnet_layers import Target
 from torch.nn import functional
 
 # The libraries are of their time: functorch's make_functional, escapes in docstrings.
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-NEEDS = {
-    "hypnettorch": "hypnettorch.hnets",
-    "hyperlight": "hyperlight",
-    "hyper_nn": "hypernn.torch",
-    "public_formula": "torch",
-}
-
-
-def targets_of(library: str) -> ModuleType:
-    """The module of targets, skipped by the library's name where that is not installed."""
-    pytest.importorskip(NEEDS[library], reason=f"{library} is not installed")
-    return importlib.import_module(f"{library}_targets")
 
 
 def found(library: str, name: str, seeds: int) -> measure.Record:
@@ -34,16 +20,11 @@ def found(library: str, name: str, seeds: int) -> measure.Record:
 
 
 def example(target: Target) -> torch.Tensor:
-    """Five inputs; the images of hypnettorch are flat."""
-    shape = target.layers[0].shape
-    if len(shape) == 2:
-        return torch.randn(5, shape[1])
-    if type(target).__name__ != "Hypnettorch":
-        return torch.randn(5, shape[1], 12, 12)
-    return torch.randn(5, 784 if shape[1] == 1 else 192)
+    """Five inputs."""
+    return torch.randn(5, *check_libraries.sample(target))
 
 
-@pytest.mark.parametrize("library", NEEDS)
+@pytest.mark.parametrize("library", measure.MODULES)
 def test_every_factory_builds_afresh_and_runs(library):
     factories = measure.factories(targets_of(library))
     assert len(factories) >= 5
@@ -58,7 +39,7 @@ def test_every_factory_builds_afresh_and_runs(library):
         assert all(not torch.equal(w, v) for (w, _), (v, _) in zip(made, again, strict=True)), name
 
 
-@pytest.mark.parametrize("library", NEEDS)
+@pytest.mark.parametrize("library", measure.MODULES)
 def test_what_is_measured_is_what_the_mainnet_uses(library):
     compared = 0
     for name, factory in measure.factories(targets_of(library)).items():
