@@ -41,6 +41,7 @@ def _answer(request: dict[str, Any], ready: Callable[[], None]) -> dict[str, Any
     from hyperverify import checking
 
     options: dict[str, Any] = dict(request["options"])
+    sys.dont_write_bytecode = True  # or importing a target would leave a folder beside it
     ready()
     try:
         with _time_limit(options["max_seconds"], request["target"]):
