@@ -197,6 +197,7 @@ class CheckResult:
         seconds: they took.
         settings: the call's arguments that a reader needs to repeat it.
         output: what the target printed, the first part of it.
+        ordinary: contractions of the data with weights that nothing generates, of which nothing is said.
     """
 
     verdict: Verdict
@@ -209,6 +210,7 @@ class CheckResult:
     seconds: float
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
     output: str = ""
+    ordinary: int = 0
 
     @property
     def exit_status(self) -> int:

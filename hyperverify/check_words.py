@@ -155,6 +155,10 @@ def advice(result: Mapping[str, Any]) -> list[str]:
             f"That chance rests on a spread that is {DECLARED}: no derivation goes through what makes the "
             f"weights of layer{'s' * (len(declared) > 1)} {', '.join(declared)}."
         )
+    if ordinary := result.get("ordinary", 0):
+        lines.append(
+            f"Not judged: {ordinary} layer{'s' * (ordinary != 1)} whose weights nothing generates."
+        )
     models = f"{result['replicates']} model{'s' * (result['replicates'] != 1)}"
     lines.append(f"{models} built in {result['seconds']:.1f} s, seed {settings['seed']}.")
     return lines

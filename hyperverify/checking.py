@@ -369,7 +369,7 @@ class _Run:
         )  # fmt: skip
         return CheckResult(
             verdict, self.expect, direction, layers, tuple(self.flags), reason, self.drawn, seconds,
-            settings, self.replicates.captured.getvalue(),
+            settings, self.replicates.captured.getvalue(), self.first.analysis.findings.ordinary,
         )  # fmt: skip
 
     def _assumptions(self, claim: _Claim) -> tuple[str, ...]:

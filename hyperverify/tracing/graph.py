@@ -13,6 +13,7 @@ from hyperverify.tracing.operations import (
     SAME_ENTRIES,
     SCALINGS,
     SOFTMAX,
+    SUMS,
     base_name,
     contraction_of,
     convolution_of,
@@ -192,15 +193,29 @@ class Graph:
 
     def templates(self, weight: Ref) -> bool:
         """Whether a weight is a sum of parameters that other parameters are multiplied with."""
-        node = weight.node
-        while base_name(node.op) in SAME_ENTRIES and node.refs:
-            node = node.refs[0].node
-        if node.leaf or base_name(node.op) not in ADDITIONS:
-            return False
-        terms = [r.node for r in node.refs if r.numel == weight.numel]
-        products = [n for n in terms if not n.leaf and base_name(n.op) in SCALINGS | ADDITIONS]
-        mixed = [n for n in products if len({r.node.leaves for r in n.refs if r.node.leaves}) > 1]
-        return len(terms) > 1 and len(mixed) == len(terms)
+        terms: list[Node] = []
+        waiting, met, added = [weight.node], set[int](), False
+        while waiting:
+            node = waiting.pop()
+            if node.index in met:
+                continue
+            met.add(node.index)
+            op = base_name(node.op)
+            of = [r.node for r in node.refs if r.node.leaves]
+            if node.leaf or not of:
+                terms.append(node)
+            elif op in _ADD_PRODUCTS and len({n.leaves for n in of}) > 1:
+                return True
+            elif op in _WALKED or (op in SCALINGS and len(of) == 1):
+                waiting += of
+                added = added or op in SUMS or (op in ADDITIONS and len(of) > 1)
+            else:
+                terms.append(node)
+        return added and all(
+            base_name(n.op) in SCALINGS
+            and len({r.node.leaves for r in n.refs if r.node.leaves}) > 1
+            for n in terms
+        )
 
     def patches(self, x: Ref) -> bool:
         """Whether the data was unfolded into overlapping patches on its way here."""
@@ -212,6 +227,9 @@ class Graph:
             x = x.node.refs[0]
         return False
 
+
+_WALKED = SAME_ENTRIES | MOVES | ADDITIONS | SUMS | {"copy"}
+_ADD_PRODUCTS = frozenset({"addcmul", "addcdiv", "lerp"})
 
 _NONLINEAR = frozenset(
     {"tanh", "sigmoid", "gelu", "silu", "elu", "celu", "selu", "leaky_relu", "softplus", "hardtanh",

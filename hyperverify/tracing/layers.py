@@ -255,6 +255,9 @@ class _Finder:
     def _linear(self, node: Node) -> TracedLayer:
         product = contraction_of(node)
         assert product is not None
+        assert node.template is not None
+        if any(node.template[1].get(factor, 1) != 1 for factor in ("alpha", "beta")):
+            self._flag("uncovered: the product or the bias is scaled (alpha or beta of addmm)")
         left = not self._graph.is_data(product.left)
         weight = product.left if left else product.right.permute(0, 2, 1)  # (b, d_i, d_j)
         x = product.right.permute(0, 2, 1) if left else product.left  # (b, samples, d_j)

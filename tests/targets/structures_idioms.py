@@ -251,9 +251,9 @@ def addmv_a_sample():
     return Net(run, a=Maker(6, 12), c=Maker(6))
 
 
-@table.of((12,), dense(12, 6, bias="generated"))
+@table.of((12,), dense(12, 6, bias="generated"), flags=UNCOVERED)
 def addmm_with_factors():
-    """beta and alpha of addmm: the bias and the product come scaled."""
+    """beta and alpha of addmm: bias and product come scaled, which no claim about W or b counts."""
 
     def run(m, x):
         return torch.addmm(m.c(), x, m.a().T, beta=0.5, alpha=2.0)
@@ -739,3 +739,60 @@ def einsum_of_one_vector():
 @table.of((12,), (*FIRST, *dense(16, 1)))
 def einsum_to_one_number():
     return beside(lambda m, y: torch.einsum("bi,i->b", y, m.v()), v=Maker(16))
+
+
+def _by_hand(make):
+    """A generated layer, and one whose weight is summed up from parameters times parameters."""
+    return Net(
+        lambda m, x: F.linear(F.relu(F.linear(x, m.first @ m.e)), make(m)),
+        e=nn.Parameter(torch.randn(5)),
+        first=nn.Parameter(torch.randn(16, 12, 5) / 8),
+        H=nn.Parameter(torch.randn(6, 16, 5) / 8),
+    )
+
+
+@table.of((12,), flags=("ambiguous",))
+def summed_by_a_loop():
+    return _by_hand(lambda m: sum((m.H[..., k] * m.e[k] * 3 for k in range(5)), start=0))
+
+
+@table.of((12,), flags=("ambiguous",))
+def summed_from_zeros():
+    def make(m):
+        w = torch.zeros(6, 16)
+        for k in range(5):
+            w = w + m.H[..., k] * m.e[k] * 3
+        return w
+
+    return _by_hand(make)
+
+
+@table.of((12,), flags=("ambiguous",))
+def summed_in_place():
+    def make(m):
+        w = torch.zeros(6, 16)
+        for k in range(5):
+            w += m.H[..., k] * m.e[k]
+        return 2 * w
+
+    return _by_hand(make)
+
+
+@table.of((12,), flags=("ambiguous",))
+def stacked_and_summed():
+    return _by_hand(lambda m: torch.stack([m.H[..., k] * m.e[k] * 3 for k in range(5)]).sum(0))
+
+
+@table.of((12,), flags=("ambiguous",))
+def scaled_before_the_sum():
+    return _by_hand(lambda m: (m.H * m.e * 3).sum(-1))
+
+
+@table.of((12,), flags=("ambiguous",))
+def interpolated():
+    return _by_hand(lambda m: torch.lerp(m.H[..., 0], m.H[..., 1], m.e[0]) * 9)
+
+
+@table.of((12,), flags=("ambiguous",))
+def added_with_addcmul():
+    return _by_hand(lambda m: torch.addcmul(m.H[..., 0], m.H[..., 1], m.e[0], value=9))

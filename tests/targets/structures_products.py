@@ -100,7 +100,7 @@ def product_and_sum_by_hand():
     )
 
 
-@table.of((12,), ONE, flags=("no generated layer", "uncovered", "elementwise"), lenient=True)
+@table.of((12,), ONE, flags=("ambiguous", "uncovered", "elementwise"), lenient=True)
 def mixture_of_three_templates():
     """W = sum_k c_k W_k with scalars c_k, written as a sum of three products."""
 
