@@ -162,7 +162,7 @@ def test_the_structure_is_drawn_and_told(page: Page) -> None:
         a["aria-label"] for a in page.all("svg") if "Layer 1 is made by" in a.get("aria-label", "")
     ]
     assert told.startswith(
-        "Layer 1 is made by e (embedding of 12, E[e²] 1), then trunk.0.weight (trunk "
+        "Layer 1 is made by e (12 entries, E[e²] 1), then trunk.0.weight (trunk "
     )
     assert "Layer 2 is made by" in told
     boxes = page.all("rect")

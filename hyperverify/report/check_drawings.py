@@ -77,7 +77,7 @@ def _chain(layer: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         name = step["name"] or step["role"]
         if step["role"] == "embedding":
             moment = _short(number(step["second_moment"]))
-            found.append(("embedding", name, f"embedding of {step['width']}, E[e²] {moment}"))
+            found.append(("embedding", name, f"{step['width']} entries, E[e²] {moment}"))
         elif step["role"] == "opaque":
             found.append(("opaque", name, step["why"] or "followed no further"))
         else:
