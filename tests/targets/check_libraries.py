@@ -295,7 +295,7 @@ def _check_named(chosen: tuple[str, str, int]) -> Row:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="*", help="targets by name, with * and ?")
-    parser.add_argument("--library", choices=measure.MODULES)
+    parser.add_argument("--library", dest="maker", choices=measure.MODULES)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--workers", type=int, default=1, help="processes; the numbers are the same"
@@ -303,13 +303,13 @@ def main() -> int:
     parser.add_argument("--long", action="store_true", help="every sentence of the diagnoses")
     parser.add_argument("--write", type=Path, help="a page, whose tables are to be renewed")
     options = parser.parse_args()
-    if options.write and (options.library or options.only != "*"):
+    if options.write and (options.maker or options.only != "*"):
         parser.error("--write takes all targets")
     warnings.simplefilter("ignore")
     rows: list[Row] = []
     say = sys.stderr if options.write else sys.stdout
     say.write(HEAD + "\n")
-    chosen = [(*target[:2], options.seed) for target in targets(options.library, options.only)]
+    chosen = [(*target[:2], options.seed) for target in targets(options.maker, options.only)]
     for row in _checked(chosen, options.workers):
         rows.append(row)
         say.write(line(row) + "\n")

@@ -303,7 +303,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--only", default="*", help="targets by name, with * and ?")
-    parser.add_argument("--library", choices=MODULES)
+    parser.add_argument("--library", dest="maker", choices=MODULES)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--table", type=Path, help="print a file's records and measure nothing")
     parser.add_argument("--brief", type=Path, help="the same, one row a target")
@@ -322,7 +322,7 @@ def main() -> None:
     kept: list[Record] = []
     if options.json and options.json.exists():
         kept = json.loads(options.json.read_text())
-    for library in [options.library] if options.library else MODULES:
+    for library in [options.maker] if options.maker else MODULES:
         try:
             module = importlib.import_module(f"{library}_targets")
         except ModuleNotFoundError as error:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from structure import Maker, Net, Structures
 from target import Layer, conv, dense
-from torch import nn
+from torch import library, nn
 from torch.func import functional_call, jvp, stack_module_state, vmap
 from torch.nn.utils import parametrize
 
@@ -654,7 +654,7 @@ def custom_operator():
     return beside(lambda m, y: _own_product(y, m.b()), b=Maker(6, 16))
 
 
-@torch.library.custom_op("hyperverify_tests::own_product", mutates_args=())
+@library.custom_op("hyperverify_tests::own_product", mutates_args=())
 def _own_product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     return x @ w.t()
 
