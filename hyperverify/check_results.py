@@ -197,7 +197,7 @@ class CheckResult:
         seconds: they took.
         settings: the call's arguments that a reader needs to repeat it.
         output: what the target printed, the first part of it.
-        ordinary: contractions of the data with weights that nothing generates, of which nothing is said.
+        ordinary: how many weights that nothing generates the data meets; nothing is said of them.
     """
 
     verdict: Verdict

@@ -98,7 +98,7 @@ class Findings:
     Attributes:
         layers: the generated mainnet layers.
         flags: sentences; any of them keeps the whole from being VERIFIED.
-        ordinary: how many contractions of data with ordinary parameters there are beside them.
+        ordinary: how many weights that nothing generated the data is contracted with beside them.
     """
 
     layers: tuple[TracedLayer, ...]
@@ -123,11 +123,11 @@ class _Finder:
         same = other is not None and len(other.nodes) == len(trace.nodes)
         self._other = other if same else None
         self._flags: list[str] = []
+        self._plain: set[object] = set()  # weights that nothing generated
         self._graph = Graph(trace)
 
     def findings(self) -> Findings:
         layers: list[TracedLayer] = []
-        ordinary = 0
         if self._trace.reads:
             self._flag(
                 f"data-dependent control flow: Python reads the data ({self._trace.reads[0]})"
@@ -144,7 +144,6 @@ class _Finder:
                     layers.append(made)
                     if made.b is not None:
                         biases.add(made.b.node.index)
-                ordinary += made is None
         self._stray(layers)
         outputs = self._trace.outputs
         if layers and outputs and not any(map(self._graph.is_data, outputs)):
@@ -152,7 +151,7 @@ class _Finder:
                 "uncovered: what the call returns comes from its data by a way that torch does not show "
                 "(numpy, another thread?)"
             )
-        return Findings(self._merged(layers), tuple(dict.fromkeys(self._flags)), ordinary)
+        return Findings(self._merged(layers), tuple(dict.fromkeys(self._flags)), len(self._plain))
 
     def _merged(self, layers: list[TracedLayer]) -> tuple[TracedLayer, ...]:
         """Layers that use the same weights are one layer, used several times."""
@@ -229,6 +228,7 @@ class _Finder:
 
     def _ordinary(self, weight: Ref, node: Node, product: Contraction | None) -> None:
         """A layer whose weight nothing generated, as far as torch shows."""
+        self._plain.add(self._key(weight))
         made = product or convolution_of(node)
         bias = None if made is None else made.bias
         if bias is not None and self._graph.is_generated(bias):

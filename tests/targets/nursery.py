@@ -28,8 +28,13 @@ class Nursery:
     """The process, seen from the tests."""
 
     def __init__(self) -> None:
+        # Whoever sets this hides what importing a target would leave beside it.
+        here = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-P", __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=here,
         )
         self.last = 0
         """Number of the child started last."""

@@ -17,9 +17,10 @@ from small_nets import STRUCTURES, D, Hyper, Net, Trunk, uniform
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from hyperverify import BadTarget, CheckResult, check
+from hyperverify import BadTarget, CheckResult, check, check_text
 from hyperverify.confidence import Verdict
 from hyperverify.errors import BadArgument
+from hyperverify.report.check_page import render
 
 DIMS = ((16, 12), (6, 16))
 WIDE = 40  # entries of an embedding: the wider, the fewer replicates
@@ -407,3 +408,46 @@ def test_hyper_is_what_it_says() -> None:
     torch.manual_seed(0)
     squares = [Hyper(*DIMS, gains=(2.0, 1.0)).W(0).square().mean().item() for _ in range(2000)]
     assert np.mean(squares) == pytest.approx(2 / 12, rel=0.06)
+
+
+# --- What is said beside the verdict -------------------------------------------------------------------
+
+
+def mixed_net():
+    """A generated layer, an ordinary one that is used twice, and attention without weights."""
+
+    def through(h, x):
+        y = F.relu(F.linear(x, h.W(0)))
+        y = h.plain(h.plain(y))
+        return F.scaled_dot_product_attention(y[None], y[None], y[None])[0]
+
+    net = Net(through, DIMS[0], gains=(2.0,), d=WIDE)
+    net.hyper.plain = nn.Linear(16, 16)
+    return net
+
+
+def test_layers_that_nothing_generates_are_counted_and_said() -> None:
+    result = checked(mixed_net)
+    assert (len(result.layers), result.ordinary, result.verdict) == (1, 1, Verdict.VERIFIED)
+    said = "Not judged: 1 layer whose weights nothing generates."
+    assert said in check_text.text(result.to_dict())
+    assert said in render(result.to_dict())
+    assert "Not judged" not in check_text.text(checked(mlp).to_dict())
+
+
+def test_the_direction_that_need_not_be_kept_is_no_failure_to_the_eye() -> None:
+    result = checked(mlp, expect="either").to_dict()
+    assert (result["verdict"], result["direction"]) == ("VERIFIED", "forward")
+    refuted = [q for layer in result["layers"] for q in layer["quantities"]]
+    assert any(q["verdict"] == "REFUTED" for q in refuted)  # 16 to 6 units: gradients are not kept
+    assert "REFUTED" not in check_text.text(result)
+    assert check_text.text(result).count("not needed") == 2
+    assert "</svg>REFUTED" not in render(result)
+    wrong = checked(lambda: mlp(4.0, 4.0), expect="either").to_dict()
+    assert "not needed" not in check_text.text(wrong)
+
+
+def test_fans_are_in_the_data() -> None:
+    result = checked(mlp, max_seconds=5)
+    assert [(x["fan_in"], x["fan_out"]) for x in result.to_dict()["layers"]] == [(12, 16), (16, 6)]
+    assert result.layers[0].fan_in == 12
