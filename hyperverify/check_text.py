@@ -31,7 +31,16 @@ from hyperverify.check_words import (
 from hyperverify.terminal import STYLES
 
 SYMBOLS: Final = {"VERIFIED": "✓", "REFUTED": "✗", "INCONCLUSIVE": "?"}
-_ASCII: Final = {"✓": "+", "✗": "x", "²": "^2", "×": "x", "–": "-", "…": "...", "→": "->"}
+_ASCII: Final = {
+    "±": "+-",
+    "✓": "+",
+    "✗": "x",
+    "²": "^2",
+    "×": "x",
+    "–": "-",
+    "…": "...",
+    "→": "->",
+}
 _WIDTH = 110
 _FIGURES = 70
 """Columns that a table's figures take."""

@@ -139,6 +139,10 @@ def advice(result: Mapping[str, Any]) -> list[str]:
             f"A hypernet that is further off comes to this with a chance of at most "
             f"{settings['beta']:g} a claim."
         )
+        lines.append(
+            f"The intervals miss the truth with a chance of at most {settings['alpha']:g} in all; so they "
+            f"may reach beyond ±{100 * settings['tolerance']:g}%."
+        )
     elif result["flags"]:
         lines.append("Next: what is marked ! above cannot be judged, and so is no pass.")
     else:
