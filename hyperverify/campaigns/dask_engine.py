@@ -16,6 +16,7 @@ from hyperverify.campaigns.batches import Batches
 from hyperverify.campaigns.faults import deaf_children
 from hyperverify.campaigns.work import Batch, Done, run_batch
 from hyperverify.errors import HyperverifyError
+from hyperverify.sampling import keep_freed_memory
 
 SECONDS: Final = 2.0
 """How long a batch should take: handing it over costs some milliseconds."""
@@ -31,6 +32,7 @@ _AGAIN: Final = "what is finished is kept, and the same command goes on"
 def measure(batch: Batch) -> Done:
     """Run in a Dask worker: sums have one order with one thread, so the worker keeps to one."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     return run_batch(batch)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -40,6 +41,7 @@ embedding_dim = 3
 trunk = 0
 """
 
+_STARTED: list[subprocess.Popen[str]] = []
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "dumb", "COLUMNS": "200"}
 
 
@@ -92,7 +94,18 @@ def started(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     """The command line in a process, and a group, of its own."""
     words = [sys.executable, "-m", "hyperverify", *map(str, arguments)]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(words, env=QUIET, start_new_session=True, **pipes, **options)
+    process = subprocess.Popen(words, env=QUIET, start_new_session=True, **pipes, **options)
+    _STARTED.append(process)
+    return process
+
+
+def end_all() -> None:
+    """After a test: whatever it has left running ends, with its workers."""
+    while _STARTED:
+        process = _STARTED.pop()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def same(left: Run, right: Run) -> bool:
