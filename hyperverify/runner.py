@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,8 +12,6 @@ from datetime import UTC, datetime
 from math import isfinite
 from multiprocessing import get_context
 from typing import Any, cast
-
-import torch
 
 from hyperverify import __version__, store
 from hyperverify.budget import AlphaBudget
@@ -34,6 +29,7 @@ from hyperverify.sampling import keep_freed_memory, one_thread, resolve_device, 
 from hyperverify.schema import SCHEMA_VERSION, Pooled, Run, RunHead
 from hyperverify.settings import RunSettings
 from hyperverify.specs import HypernetSpec
+from hyperverify.workers import deaf_children, prepare_worker
 
 __all__ = ["SUITES", "Progress", "RunSettings", "execute", "replay", "run", "verify"]
 
@@ -191,7 +187,8 @@ def _executed(
         return
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=prepare_worker)
     try:
-        futures = {pool.submit(execute, chosen[n], settings, levels): n for n in order}
+        with deaf_children():  # the first one starts the workers
+            futures = {pool.submit(execute, chosen[n], settings, levels): n for n in order}
         waiting: Iterable[Future[list[Result]]] = futures
         while waiting:
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -208,22 +205,6 @@ def _executed(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def prepare_worker() -> None:
-    """In a worker: one thread, Ctrl-C is the parent's to answer, and no life beyond the parent's."""
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its workers, and they would go on measuring for nobody."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _pooled(

@@ -13,10 +13,10 @@ from typing import Any, Final
 import torch
 
 from hyperverify.campaigns.batches import Batches
-from hyperverify.campaigns.faults import deaf_children
 from hyperverify.campaigns.work import Batch, Done, run_batch
 from hyperverify.errors import HyperverifyError
 from hyperverify.sampling import keep_freed_memory
+from hyperverify.workers import deaf_children
 
 SECONDS: Final = 2.0
 """How long a batch should take: handing it over costs some milliseconds."""

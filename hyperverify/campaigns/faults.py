@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -47,23 +46,6 @@ def told(path: Path, busy: str = "another program has it locked") -> Generator[N
         raise HyperverifyError(
             f"{path} cannot be written ({error.strerror or error}); {AGAIN}"
         ) from error
-
-
-@contextmanager
-def deaf_children() -> Generator[None]:
-    """Processes that are started inside do not hear Ctrl-C, not even while they are starting.
-
-    A terminal sends it to all of them, and it is the coordinator's to answer. It comes to the coordinator
-    when the block ends.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # where there are no signals to block
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def damaged(path: Path, what: str) -> HyperverifyError:

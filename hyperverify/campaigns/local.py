@@ -10,10 +10,9 @@ from multiprocessing import get_context
 from typing import Final
 
 from hyperverify.campaigns.batches import Batches
-from hyperverify.campaigns.faults import deaf_children
 from hyperverify.campaigns.work import Batch, Done, run_batch
 from hyperverify.errors import HyperverifyError
-from hyperverify.runner import prepare_worker
+from hyperverify.workers import deaf_children, prepare_worker
 
 SECONDS: Final = 1.0
 """How long a batch should take: the work that a worker's death can cost."""

@@ -11,8 +11,8 @@ from multiprocessing import get_context
 from typing import Any, Protocol, TypeVar
 
 from hyperverify.errors import HyperverifyError
-from hyperverify.runner import prepare_worker
 from hyperverify.sampling import one_thread
+from hyperverify.workers import deaf_children, prepare_worker
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -89,7 +89,8 @@ def run_parts(parts: Sequence[Part[T]], workers: int, show: Show) -> list[T]:
     counts: Any = context.Array("q", len(parts), lock=False)
     pool = ProcessPoolExecutor(workers, context, _begin, (counts,))
     try:
-        futures = [pool.submit(_work, n, part) for n, part in enumerate(parts)]
+        with deaf_children():  # the first one starts the workers
+            futures = [pool.submit(_work, n, part) for n, part in enumerate(parts)]
         open_ones = set(futures)
         while open_ones:
             _, open_ones = wait(open_ones, timeout=_LOOK)
