@@ -328,9 +328,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(arguments: Sequence[str] | None) -> int:
     """The exit status of a call. What the system refuses is raised as ``OSError``."""
-    command = typer.main.get_command(app)
     try:
-        status = command.main(
+        status = typer.main.get_command(app).main(
             args=None if arguments is None else list(arguments),
             prog_name="hyperverify",
             standalone_mode=False,
