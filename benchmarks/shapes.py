@@ -1,4 +1,4 @@
-"""One real net, verified whole in a process of its own: ``python shapes.py mnist|mnist-own|mobilenet THREADS``; prints JSON.
+"""One real net, verified whole in a process of its own: ``python shapes.py mnist|mnist-own|mobilenet``; prints JSON.
 
 Imports are not counted; everything else is, from the spec to the last verdict.
 """
@@ -64,7 +64,7 @@ def mobilenet() -> list[HypernetSpec]:
     return [*specs, _spec((LayerSpec(1024, 1000),), 32, 128)]
 
 
-def main(net: str, threads: int) -> None:
+def main(net: str) -> None:
     specs = {"mnist": mnist, "mnist-own": mnist_own, "mobilenet": mobilenet}[net]()
     keep_freed_memory()
     checks = {"VERIFIED": 0, "REFUTED": 0, "INCONCLUSIVE": 0}
@@ -73,7 +73,7 @@ def main(net: str, threads: int) -> None:
     with one_thread():
         for seed, spec in enumerate(specs):  # equal layers are different draws
             claims = Study(spec, quantities=DIRECTIONS).claims()
-            for outcome in run_study(claims, seed, levels, CPU, torch.float32, threads=threads):
+            for outcome in run_study(claims, seed, levels, CPU, torch.float32):
                 checks[str(outcome.verdict)] += 1
     seconds = time.perf_counter() - start
     weights = sum(
@@ -96,4 +96,4 @@ def main(net: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1])

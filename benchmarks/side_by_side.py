@@ -92,7 +92,7 @@ def measure_blocks(spec: HypernetSpec, count: int, quantities: tuple[str, ...] =
     gradients = frozenset[str]().union(*(claim.gradients for claim in claims))
     seen = 0.0
     for block in islice(blocks(spec, 0, CPU, torch.float32), count):
-        observation = Observation(block, tuple(gradients))
+        observation = Observation(block, tuple(sorted(gradients)))
         for claim, evidence in zip(claims, streams, strict=True):
             for n, part in enumerate(claim.parts):
                 if evidence[n].verdict is not None:

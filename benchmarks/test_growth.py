@@ -103,7 +103,11 @@ def test_time_over_entries(benchmark: Any, goal: Callable[..., None]) -> None:
 
 
 def test_memory_over_df(benchmark: Any, goal: Callable[..., None]) -> None:
-    """Peak memory of a process that measures few blocks, and of one that measures very many."""
+    """Peak memory of a process that measures some blocks, and of one that measures very many.
+
+    The heap takes one block more, or not, by chance and early on (in one process of two): so the largest of
+    several peaks, and not from the first block.
+    """
     peaks: list[list[float]] = []
 
     def peak(count: int) -> float:
@@ -112,9 +116,9 @@ def test_memory_over_df(benchmark: Any, goal: Callable[..., None]) -> None:
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=here)  # noqa: S603  our own
         return float(done.stdout)
 
-    benchmark.pedantic(lambda: peaks.append([peak(3), peak(300)]), rounds=5)
-    few, many = (statistics.median(column) for column in zip(*peaks, strict=True))
-    what = "6. peak memory, 300 blocks over 3"
+    benchmark.pedantic(lambda: peaks.append([peak(30), peak(1000)]), rounds=5)
+    few, many = (max(column) for column in zip(*peaks, strict=True))
+    what = "6. peak memory, 1,000 blocks over 30, largest of 5 processes each"
     goal(what, "within 5%", f"{many / few:.3f} ({few:.0f} MB)", abs(many / few - 1) < 0.05)
 
 

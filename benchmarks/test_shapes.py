@@ -20,16 +20,13 @@ SHAPES = Path(__file__).parent / "shapes.py"
 GOALS = {"mnist": (5.0, None, 5), "mnist-own": (5.0, None, 5), "mobilenet": (60.0, 1500.0, 3)}
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("net", GOALS)
-def test_a_net_of_the_paper(
-    net: str, threads: int, benchmark: Any, goal: Callable[..., None]
-) -> None:
+def test_a_net_of_the_paper(net: str, benchmark: Any, goal: Callable[..., None]) -> None:
     seconds, megabytes, rounds = GOALS[net]
     found: list[dict[str, Any]] = []
 
     def verify() -> None:
-        command = [sys.executable, str(SHAPES), net, str(threads)]
+        command = [sys.executable, str(SHAPES), net]
         done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603  our own
         found.append(json.loads(done.stdout))
 
@@ -41,7 +38,7 @@ def test_a_net_of_the_paper(
     one = found[0]
     goal(
         f"4. {net}, {one['weights'] / 1e6:.1f} M hypernet weights, both directions, "
-        f"{sum(one['checks'].values())} checks, {threads} thread(s)",
+        f"{sum(one['checks'].values())} checks",
         f"under {seconds:.0f} s{limit}",
         f"{wall:.1f} s ({one['cpu']:.1f} s of CPU), {peak:.0f} MB",
         wall < seconds and (megabytes is None or peak < megabytes),

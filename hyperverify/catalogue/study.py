@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
 
 import torch
@@ -230,11 +226,11 @@ def _see(
     block: Block,
     asked: Mapping[int, tuple[Claim, tuple[int, ...]]],
     wanted: frozenset[str],
-    c: bool,
+    compiled: bool,
 ) -> dict[int, _Seen]:
-    """Draw a block and measure the parts that are asked for; ``c``: compiled."""
+    """Measure the parts of a block that are asked for."""
     start = time.perf_counter()
-    observation = Observation(block, tuple(wanted), compiled=c)
+    observation = Observation(block, tuple(sorted(wanted)), compiled=compiled)
     found: dict[int, _Seen] = {}
     for n, (claim, parts) in asked.items():
         pivots = {part: claim.parts[part].measure(observation) for part in parts}
@@ -254,7 +250,6 @@ def run_study(
     draws: Mapping[str, Draw] | None = None,
     initializer: Initializer | None = None,
     compiled: bool = False,
-    threads: int = 1,
 ) -> list[Outcome]:
     """Draw blocks until every claim has its verdict.
 
@@ -270,54 +265,24 @@ def run_study(
         draws: another plan than the library's (to plant defects).
         initializer: draws the hypernets in the library's place, see :mod:`hyperverify.foreign`.
         compiled: run the nets through ``torch.compile``.
-        threads: blocks that are drawn and measured at once, each by a thread of its own; they are
-            looked at in their order, so the outcomes are the same for any number. It pays for
-            large nets, and should be 1 for an initializer of unknown make.
     """
     spec = claims[0].spec
     refuse_overflow(spec, dtype)
     outcomes = [Outcome(c, tuple(stream_for(p, c, levels) for p in c.parts)) for c in claims]
     chosen = plan(spec) if draws is None else draws
     stream = blocks(spec, root_seed, device, dtype, chosen, initializer)
-
-    def next_call() -> Callable[[], dict[int, _Seen]]:
+    for index in count():
         asked = {n: (o.claim, o.open) for n, o in enumerate(outcomes) if not o.done}
         # What needs no gradients is compiled anew: a compiled study stays differentiable to its end.
         asking = claims if compiled else [claim for claim, _ in asked.values()]
         wanted = frozenset[str]().union(*(claim.gradients for claim in asking))
-        return partial(_see, next(stream), asked, wanted, compiled)
-
-    with _in_order(next_call, threads) as seen:
-        for index, found in enumerate(seen):
-            for n, outcome in enumerate(outcomes):
-                if not outcome.done:
-                    outcome.feed(found[n].pivots)
-                    outcome.seconds += found[n].seconds
-                    if index >= IDLE_BLOCKS:
-                        outcome.give_up()
-            if all(outcome.done for outcome in outcomes):
-                break
+        # A block has no name here: it is gone before the next is drawn.
+        for n, found in _see(next(stream), asked, wanted, compiled).items():
+            outcome = outcomes[n]
+            outcome.feed(found.pivots)
+            outcome.seconds += found.seconds
+            if index >= IDLE_BLOCKS:
+                outcome.give_up()
+        if all(outcome.done for outcome in outcomes):
+            break
     return outcomes
-
-
-@contextmanager
-def _in_order(
-    next_call: Callable[[], Callable[[], dict[int, _Seen]]], threads: int
-) -> Generator[Iterator[dict[int, _Seen]]]:
-    """Results of the calls, one after the other; ``threads`` of them are under way at a time."""
-    if threads == 1:
-        yield (next_call()() for _ in count())
-        return
-    pool = ThreadPoolExecutor(threads)
-    ahead: deque[Future[dict[int, _Seen]]] = deque()
-
-    def results() -> Iterator[dict[int, _Seen]]:
-        while True:
-            while len(ahead) < threads:
-                ahead.append(pool.submit(next_call()))
-            yield ahead.popleft().result()
-
-    try:
-        yield results()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
