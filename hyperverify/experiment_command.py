@@ -11,13 +11,18 @@ from hyperverify.errors import BadArgument, Interrupted
 from hyperverify.spelling import as_typed, read_number
 
 if TYPE_CHECKING:
-    from hyperverify.experiments.records import Experiment
+    from hyperverify.experiments.records import Experiment as Record
+    from hyperverify.experiments.registry import Experiment
     from hyperverify.experiments.settings import ExperimentSettings
 
 
 def experiment_command(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="mnist (Section 5.1) or continual (Section 5.2).")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="mnist (Section 5.1), continual (5.2), cifar (5.3) or imagenet (5.4).",
+        ),
     ],
     preset: Annotated[
         str, typer.Option(metavar="NAME", help="smoke, standard or paper: how large.")
@@ -30,13 +35,23 @@ def experiment_command(
         ),
     ] = None,
     seed: Annotated[str, typer.Option(metavar="N", help="Root of every random draw.")] = "0",
+    reading: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="How to read what the paper leaves open; may be given again. mnist: layers=all|hidden, "
+            "pixels=standardized|unit. continual: optimizer=sgd|adam, hypernet=relu|tanh|sigmoid. cifar: "
+            "last=relu|linear, kaiming=output|both.",
+        ),
+    ] = None,
     workers: Annotated[
         str, typer.Option(metavar="N", help="Processes; the numbers do not depend on it.")
     ] = "1",
     out: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", help="Folder of the results; default: reports/NAME-PRESET-seedN."
+            metavar="DIR",
+            help="Folder of the results; default: reports/NAME-PRESET-seedN, and the readings.",
         ),
     ] = None,
     force: Annotated[
@@ -47,14 +62,20 @@ def experiment_command(
     """Run an experiment of the paper; the same command goes on where a killed one stopped."""
     from hyperverify import terminal
 
-    typed = {"preset": preset, "data": data, "seed": seed, "workers": workers}
+    typed = {
+        "preset": preset,
+        "data": data,
+        "seed": seed,
+        "workers": workers,
+        "reading": reading or [],
+    }
     with terminal.progress("starting") as show:
         from hyperverify.experiments.registry import experiment_of
         from hyperverify.experiments.running import default_folder, execute
 
-        experiment_of(name)
+        chosen = experiment_of(name)
         with as_typed(typed):
-            settings = _settings(typed)
+            settings = _settings(typed, chosen)
             folder = default_folder(name, settings) if out is None else _folder(out)
             try:
                 record = execute(name, settings, folder, show, force=force)
@@ -64,7 +85,7 @@ def experiment_command(
     return _tell(record, folder)
 
 
-def _settings(typed: dict[str, Any]) -> ExperimentSettings:
+def _settings(typed: dict[str, Any], chosen: Experiment) -> ExperimentSettings:
     from hyperverify.experiments.settings import ExperimentSettings
 
     data = typed["data"]
@@ -75,7 +96,14 @@ def _settings(typed: dict[str, Any]) -> ExperimentSettings:
         data=None if data is None else Path(data),
         seed=read_number("seed", typed["seed"], int, "an integer of at least 0"),
         workers=read_number("workers", typed["workers"], int, "an integer of at least 1"),
+        readings=chosen.chosen([_named(text) for text in typed["reading"]]),
     )
+
+
+def _named(text: str) -> tuple[str, str]:
+    """``NAME=VALUE`` as the two; what has no sign is a name without a value, which none allows."""
+    name, _, value = text.partition("=")
+    return name, value
 
 
 def _folder(out: str) -> Path:
@@ -84,7 +112,7 @@ def _folder(out: str) -> Path:
     return Path(out)
 
 
-def _tell(record: Experiment, folder: Path) -> int:
+def _tell(record: Record, folder: Path) -> int:
     """Say what came out; the exit status is that of the checks with an exact law."""
     from hyperverify import terminal
     from hyperverify.experiments import records

@@ -201,8 +201,9 @@ class Hypernet(nn.Module):
     Args:
         spec: what to build.
         generator: for the initialization; None for torch's default generator.
-        device, dtype: of the parameters. On ``meta`` they are left uninitialized: call
-            ``to_empty`` and :func:`hyperverify.init.init_hypernet_`.
+        device: of the parameters. On ``meta`` they are left uninitialized: call ``to_empty`` and
+            :func:`hyperverify.init.init_hypernet_`.
+        dtype: of the parameters.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -92,7 +92,7 @@ class Place:
     layer: int
 
 
-def _decided(
+def decided(
     place: Place,
     quantity: str,
     statement: str,
@@ -101,6 +101,7 @@ def _decided(
     stream: EvidenceStream,
     draws: int,
 ) -> InitCheck:
+    """The record of a check whose evidence is in."""
     low, high = stream.interval()
     law = ZERO if isinstance(stream, ZeroEvidence) else CONSERVATIVE
     scale = 1.0 if law == ZERO else predicted
@@ -122,14 +123,17 @@ def _decided(
     )
 
 
-def _fed(
-    stream: EvidenceStream, draw: Draw, measure: Callable[[Fresh], tuple[float, int]], first: int
+def fed(
+    stream: EvidenceStream,
+    draw: Callable[[int, int], Any],
+    measure: Callable[[Any], tuple[float, int]],
+    first: int,
 ) -> int:
     """Feed batches of draws until there is a verdict; returns how many draws it took.
 
     Args:
         stream: the evidence.
-        draw: of the layer.
+        draw: of the layer: ``draw(batch, count)``, see ``Draw``; what it returns is ``measure``'s to read.
         measure: (S, nu) of a batch.
         first: 0 to begin with the net that is trained, 1 to leave it out.
     """
@@ -166,15 +170,15 @@ def entries(
     if predicted == 0:
         zero = ZeroEvidence()
         zero.add(float(double(net.values).square().sum()), net.values.numel())
-        return _decided(place, quantity, statement, predicted, observed, zero, 1)
+        return decided(place, quantity, statement, predicted, observed, zero, 1)
 
     def measure(fresh: Fresh) -> tuple[float, int]:
         squares = double(fresh.values).flatten(1).square().sum(1) / double(fresh.variance)
         return float(squares.sum()), fresh.values.numel()
 
     stream = levels.stream(net.values[0].numel())
-    draws = _fed(stream, draw, measure, 0 if own else 1)
-    return _decided(place, quantity, statement, predicted, observed, stream, draws)
+    draws = fed(stream, draw, measure, 0 if own else 1)
+    return decided(place, quantity, statement, predicted, observed, stream, draws)
 
 
 def sums(
@@ -209,12 +213,12 @@ def sums(
         return float(S), int(nu)
 
     stream = levels.stream(len(x) * draw(0, 1).values.shape[1])
-    draws = _fed(stream, draw, measure, 0 if own else 1)
+    draws = fed(stream, draw, measure, 0 if own else 1)
     statement = (
         f"The sums W x of layer {place.layer + 1} over the real inputs have second moment "
         f"{predicted:.6g}."
     )
-    return _decided(place, "sums", statement, predicted, observed, stream, draws)
+    return decided(place, "sums", statement, predicted, observed, stream, draws)
 
 
 def flows(
@@ -241,12 +245,12 @@ def flows(
         return float(S), int(nu)
 
     stream = levels.stream(len(delta) * draw(0, 1).values.shape[2])
-    draws = _fed(stream, draw, measure, 1)
+    draws = fed(stream, draw, measure, 1)
     statement = (
         f"The gradients W^T dL/dz below layer {place.layer + 1}, under the real loss, have second "
         f"moment {predicted:.6g}."
     )
-    return _decided(place, "flows", statement, predicted, observed, stream, draws)
+    return decided(place, "flows", statement, predicted, observed, stream, draws)
 
 
 _GRID: Final = 1001

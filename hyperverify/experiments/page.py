@@ -19,6 +19,7 @@ from hyperverify.experiments.registry import experiment_of
 from hyperverify.report import digest, printable_only, resource
 
 QUANTITIES: Final = {
+    "features": "what H reads",
     "weights": "generated weights",
     "biases": "generated biases",
     "sums": "W x",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -67,11 +68,29 @@ class Data(Model):
 
 
 class Reading(Model):
-    """What the paper leaves open, how it was read here, and how else it could be."""
+    """What the paper leaves open, how it was read here, and how else it could be.
+
+    ``name`` and ``value`` are those of ``--reading``; empty where there is no such switch.
+    """
 
     question: Name
     reading: Name
     other: Text
+    name: Text = ""
+    value: Text = ""
+
+
+def switched(name: str, value: str, question: str, words: Mapping[str, str]) -> Reading:
+    """The reading that ``--reading NAME=VALUE`` chose.
+
+    Args:
+        name: of the switch.
+        value: that it has.
+        question: that the paper leaves open.
+        words: what each value means.
+    """
+    others = "; or ".join(text for other, text in words.items() if other != value)
+    return Reading(question=question, reading=words[value], other=others, name=name, value=value)
 
 
 class Arm(Model):

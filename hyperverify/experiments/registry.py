@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, cast
@@ -55,6 +55,7 @@ class Experiment:
         section: of the paper.
         home: the module that has ``run``; imported when it is needed.
         view: the module that has ``sections(record, arrays)``, for the page.
+        readings: what ``--reading`` may choose: values by name, the default first.
     """
 
     name: str
@@ -62,10 +63,34 @@ class Experiment:
     section: str
     home: str
     view: str
+    readings: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def run(self, settings: ExperimentSettings, checkpoints: Path, show: Show) -> Outcome:
         """Run it, or what its checkpoints leave of it."""
         return cast(Run, import_module(self.home).run)(settings, checkpoints, show)
+
+    def chosen(self, readings: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        """Those of some readings that are not the default, ascending by name.
+
+        Raises:
+            BadArgument: a name or value that is not allowed, or a name twice.
+        """
+        found: dict[str, str] = {}
+        for name, value in readings:
+            if value not in self.readings.get(name, ()):
+                raise BadArgument("reading", f"{name}={value}", self._allowed())
+            if name in found:
+                raise BadArgument("reading", f"{name}={value}", f"each name once, {name} is there")
+            found[name] = value
+        return tuple(
+            (name, found[name]) for name in sorted(found) if found[name] != self.readings[name][0]
+        )
+
+    def _allowed(self) -> str:
+        if not self.readings:
+            return f"none: {self.name} has no readings to choose"
+        every = (f"{name}={'|'.join(values)}" for name, values in self.readings.items())
+        return f"of {self.name} " + ", ".join(every)
 
 
 EXPERIMENTS: Final = {
@@ -77,6 +102,7 @@ EXPERIMENTS: Final = {
             "Section 5.1, Appendix B.1",
             "hyperverify.experiments.mnist.experiment",
             "hyperverify.experiments.mnist.view",
+            {"layers": ("all", "hidden"), "pixels": ("standardized", "unit")},
         ),
         Experiment(
             "continual",
@@ -84,6 +110,22 @@ EXPERIMENTS: Final = {
             "Section 5.2, Appendix B.2",
             "hyperverify.experiments.continual.experiment",
             "hyperverify.experiments.continual.view",
+            {"optimizer": ("sgd", "adam"), "hypernet": ("relu", "tanh", "sigmoid")},
+        ),
+        Experiment(
+            "cifar",
+            "Convolutional networks on CIFAR-10",
+            "Section 5.3, Appendix B.3",
+            "hyperverify.experiments.cifar.experiment",
+            "hyperverify.experiments.cifar.view",
+            {"last": ("relu", "linear"), "kaiming": ("output", "both")},
+        ),
+        Experiment(
+            "imagenet",
+            "A Bayesian MobileNet",
+            "Section 5.4, Appendix B.4",
+            "hyperverify.experiments.imagenet.experiment",
+            "hyperverify.experiments.imagenet.view",
         ),
     )
 }

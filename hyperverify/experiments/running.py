@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -33,7 +33,8 @@ _LOCK: Final = ".lock"
 
 def default_folder(name: str, settings: ExperimentSettings) -> Path:
     """Where results go unless asked otherwise: the same for the same command, so that it resumes."""
-    return Path("reports") / f"{name}-{settings.preset}-seed{settings.seed}"
+    chosen = "".join(f"-{reading}-{value}" for reading, value in settings.readings)
+    return Path("reports") / f"{name}-{settings.preset}-seed{settings.seed}{chosen}"
 
 
 def execute(
@@ -51,11 +52,13 @@ def execute(
         force: drop what the folder holds, finished or not.
 
     Raises:
-        BadArgument: the folder holds a finished experiment, or checkpoints of other settings.
+        BadArgument: the folder holds a finished experiment, or checkpoints of other settings; a reading
+            that the experiment does not know.
         HyperverifyError: another process is at it, or data or folder cannot be used.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
     chosen = experiment_of(name)
+    settings = replace(settings, readings=chosen.chosen(settings.readings))
     checkpoints = folder / CHECKPOINTS
     with _alone(folder):
         finished = folder / records.FILE_NAME
@@ -112,6 +115,8 @@ def _command(name: str, settings: ExperimentSettings) -> str:
     if settings.data is not None:
         words += ["--data", "DIR"]  # whose folder it was is nobody's business
     words += ["--seed", str(settings.seed)]
+    for reading, value in settings.readings:
+        words += ["--reading", f"{reading}={value}"]
     return shlex.join(words)
 
 

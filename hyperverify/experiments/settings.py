@@ -21,6 +21,7 @@ class ExperimentSettings:
         data: folder of the data; None for what is at hand without one.
         seed: root of all randomness.
         workers: processes; the numbers do not depend on it.
+        readings: name and value of each that is not the default, ascending (see ``registry``).
 
     Raises:
         BadArgument: for a value that is not allowed.
@@ -30,6 +31,7 @@ class ExperimentSettings:
     data: Path | None = None
     seed: int = 0
     workers: int = 1
+    readings: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -38,3 +40,7 @@ class ExperimentSettings:
             raise BadArgument("seed", self.seed, "an integer from 0 to 2^63 - 1")
         if type(cast(object, self.workers)) is not int or not 1 <= self.workers <= MAX_WORKERS:
             raise BadArgument("workers", self.workers, f"an integer from 1 to {MAX_WORKERS}")
+
+    def reading(self, name: str, default: str) -> str:
+        """What was chosen for a name, or the default."""
+        return dict(self.readings).get(name, default)

@@ -36,12 +36,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def smoke(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Both smoke presets as a user starts them, and the seconds of CPU that each took."""
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As few as the smoke preset of cifar trains and tests on."""
+    return made.write_cifar(tmp_path_factory.mktemp("pictures"), train=300, test=100)
+
+
+@pytest.fixture(scope="module")
+def smoke(data: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The smoke presets as a user starts them, and the seconds of CPU that each took."""
     found: dict[str, Path] = {}
     home = tmp_path_factory.mktemp("smoke")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name, more in (("mnist", ["--data", str(data)]), ("continual", [])):
+    for name, more in (
+        ("mnist", ["--data", str(data)]),
+        ("continual", []),
+        ("cifar", ["--data", str(pictures)]),
+        ("imagenet", ["--data", str(pictures)]),
+    ):
         out = home / name
         words = ["experiment", name, "--preset", "smoke", "--out", str(out), *more]
         before = os.times()
@@ -127,7 +138,13 @@ def test_the_pages_need_no_network_and_no_script(smoke: dict[str, Path]) -> None
         assert "default-src &#39;none&#39;; style-src &#39;sha256-" in text
         numbers = {int(n) for n in re.findall(r"<figcaption>Figure (\d+)\.", text)}
         weights = {1, 2, 3, *range(7, 17)}
-        assert numbers == (weights | {18, 21, 24, 27} if name == "mnist" else {4})
+        figures = {
+            "mnist": weights | {18, 21, 24, 27},
+            "continual": {4},
+            "cifar": {5},
+            "imagenet": {6},
+        }
+        assert numbers == figures[name]
 
 
 # --- small runs, in this process ------------------------------------------------------------------
@@ -185,7 +202,8 @@ def test_results_go_to_a_folder_by_the_settings(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["cifar"], "EXPERIMENT is 'cifar'; allowed: one of mnist, continual"),
+        (["svhn"], "EXPERIMENT is 'svhn'; allowed: one of mnist, continual, cifar"),
+        (["cifar"], "cifar needs --data DIR, the folder of CIFAR-10's official files"),
         (["mnist", "--preset", "big"], "--preset is 'big'; allowed: one of smoke, standard, paper"),
         (["mnist", "--seed", "-1"], "--seed is '-1'; allowed: an integer from 0"),
         (["mnist", "--seed", "x"], "--seed is 'x'; allowed: an integer of at least 0"),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hyperverify import moments
 from hyperverify.experiments import init_checks
-from hyperverify.experiments.continual.hypernets import drawn, spec_of
+from hyperverify.experiments.continual.hypernets import ACTIVATIONS, drawn, spec_of
 from hyperverify.experiments.continual.tasks import points
 from hyperverify.experiments.init_checks import Fresh, Levels, Place
 from hyperverify.experiments.records import InitCheck
@@ -30,6 +30,7 @@ class _Drawer:
     root_seed: int
     chosen: int
     runs: int
+    hypernet: str
 
     def draw(self, t: int, batch: int, count: int, *, biases: bool) -> Fresh:
         """Batch 0 is run ``chosen`` of those that are trained.
@@ -52,7 +53,7 @@ class _Drawer:
         return Fresh(fresh.values[alive], fresh.variance[alive])
 
     def _made(self, tensors: dict[str, Tensor], t: int, *, biases: bool) -> Fresh:
-        h = features(self.spec, tensors)
+        h = features(self.spec, tensors, self.hypernet)
         name = f"{'bias' if biases else 'output'}_layers.{t}"
         values = torch.einsum("rnk,rk->rn", tensors[f"{name}.weight"], h)
         layer = self.spec.layers[t]
@@ -65,8 +66,14 @@ class _Drawer:
         return Fresh(values.view(-1, *shape), scale)
 
 
-def features(spec: HypernetSpec, tensors: dict[str, Tensor]) -> Tensor:
+def features(spec: HypernetSpec, tensors: dict[str, Tensor], hypernet: str) -> Tensor:
     """The features h of the first task's embedding, shape (R, 10)."""
+    if hypernet != "relu":  # specs know no such trunk
+        h = tensors["embeddings.0"][:, 0]
+        for n in range(len(spec.trunk)):
+            made = torch.einsum("rik,rk->ri", tensors[f"trunk.{n}.weight"], h)
+            h = ACTIVATIONS[hypernet](made + tensors[f"trunk.{n}.bias"])
+        return h
     trunk = {name: value for name, value in tensors.items() if name.startswith("trunk.")}
 
     def one(tensors: dict[str, Tensor], e: Tensor) -> Tensor:
@@ -75,25 +82,35 @@ def features(spec: HypernetSpec, tensors: dict[str, Tensor]) -> Tensor:
     return torch.func.vmap(one)(trunk, tensors["embeddings.0"][:, 0])
 
 
-def check_method(method: str, runs: int, root_seed: int, levels: Levels) -> list[InitCheck]:
+def check_method(
+    method: str, runs: int, root_seed: int, levels: Levels, hypernet: str = "relu"
+) -> list[InitCheck]:
     """All checks of one initialization.
+
+    The oracle knows no hypernet with tanh or sigmoid: there the features' second moment, which it would
+    predict, is that of the net that is looked at.
 
     Args:
         method: its name.
         runs: how many are trained.
         root_seed: of the run.
         levels: error rates of each check.
+        hypernet: the activation of its layers.
     """
-    spec = spec_of(method)
+    spec = spec_of(method, hypernet)
     data = points(runs, root_seed, torch.float32)
     tensors = drawn(spec, runs, root_seed, torch.float32, "start")
-    chosen, net = _alive(spec, tensors, data.x[:, 0], data.y[:, 0])
-    drawer = _Drawer(spec, root_seed, chosen, runs)
+    h = features(spec, tensors, hypernet)
+    chosen, net = _alive(spec, tensors, h, data.x[:, 0], data.y[:, 0])
+    drawer = _Drawer(spec, root_seed, chosen, runs, hypernet)
+    length = float(double(h[chosen]).square().sum())
     found: list[InitCheck] = []
     for t in range(LAYERS):
         place = Place(method, t)
         expected = moments.layer_moments(spec, t)
         v, u = float(expected.weight), float(expected.bias)
+        if hypernet != "relu":
+            v, u = float(expected.var_output) * length, float(expected.var_bias_output) * length
         x, delta, z = net.inputs[t], net.deltas[t], net.sums[t]
 
         def draw_w(batch: int, count: int, t: int = t) -> Fresh:
@@ -132,10 +149,9 @@ class _Net:
 
 
 def _alive(
-    spec: HypernetSpec, tensors: dict[str, Tensor], x: Tensor, y: Tensor
+    spec: HypernetSpec, tensors: dict[str, Tensor], h: Tensor, x: Tensor, y: Tensor
 ) -> tuple[int, _Net]:
     """The first run whose layers all pass something on (the first of all, if there is none)."""
-    h = features(spec, tensors)
     first: _Net | None = None
     for run in range(len(x)):
         made = [

@@ -13,12 +13,12 @@ from hyperverify.errors import BadArgument
 from hyperverify.experiments.arrays import Arrays
 from hyperverify.experiments.checkpoint import Checkpoint
 from hyperverify.experiments.continual.at_init import EXACT_CHECKS, check_method
-from hyperverify.experiments.continual.hypernets import METHODS, STRENGTH
+from hyperverify.experiments.continual.hypernets import METHODS, STRENGTH, Variant
 from hyperverify.experiments.continual.tasks import BATCH, NAMES, TASKS
 from hyperverify.experiments.continual.training import RATES, Scale, key_of, train
 from hyperverify.experiments.init_checks import Levels
 from hyperverify.experiments.parallel import Show, Tick, run_parts
-from hyperverify.experiments.records import Arm, InitCheck, Reading
+from hyperverify.experiments.records import Arm, InitCheck, Reading, switched
 from hyperverify.experiments.registry import Outcome
 from hyperverify.experiments.settings import ExperimentSettings
 
@@ -29,12 +29,31 @@ SCALES: Final = {
 }
 SETTING: Final = "ReLU, weights and biases"
 
-READINGS: Final = (
+_OPTIMIZERS: Final = {
+    "sgd": "SGD (Section 5: “in all cases”)",
+    "adam": "Adam with its usual constants, begun anew with each task: von Oswald et al.'s public code",
+}
+_HYPERNETS: Final = {
+    "relu": "ReLU",
+    "tanh": "tanh, its layers drawn as linear ones are",
+    "sigmoid": "sigmoid, its layers drawn as linear ones are",
+}
+
+
+def _readings(variant: Variant) -> tuple[Reading, ...]:
+    """What the paper leaves open, as it was read."""
+    return (
+        switched("optimizer", variant.optimizer, "Which optimizer?", _OPTIMIZERS),
+        switched("hypernet", variant.hypernet, "Which activation has the hypernet?", _HYPERNETS),
+        *_REST,
+    )
+
+
+_REST: Final = (
     Reading(
-        question="Which optimizer, activation of the hypernet, and heads?",
-        reading="SGD (Section 5: “in all cases”); ReLU; one linear head a generated tensor, all on the "
-        "same features",
-        other="Adam, tanh or sigmoid: the defaults of von Oswald et al.'s public code",
+        question="Which heads does the hypernet have?",
+        reading="one linear head a generated tensor, all on the same features",
+        other="",
     ),
     Reading(
         question="Which tasks?",
@@ -78,6 +97,7 @@ class Whole:
     scale: Scale
     seed: int
     folder: Path
+    variant: Variant
 
     @property
     def label(self) -> str:
@@ -92,10 +112,13 @@ class Whole:
         checks = [
             check
             for method in METHODS
-            for check in check_method(method, self.scale.runs, self.seed, levels)
+            for check in check_method(
+                method, self.scale.runs, self.seed, levels, self.variant.hypernet
+            )
         ]
-        checkpoint = Checkpoint(self.folder / "runs.npz", key_of(self.scale, self.seed))
-        runs = train(self.scale, self.seed, checkpoint, tick)
+        key = key_of(self.scale, self.seed, self.variant)
+        checkpoint = Checkpoint(self.folder / "runs.npz", key)
+        runs = train(self.scale, self.seed, checkpoint, tick, self.variant)
         return checks, {"loss": runs.loss, "test": runs.test}
 
 
@@ -108,7 +131,11 @@ def run(settings: ExperimentSettings, checkpoints: Path, show: Show) -> Outcome:
 
 def run_scale(scale: Scale, settings: ExperimentSettings, checkpoints: Path, show: Show) -> Outcome:
     """Run at a scale; ``settings.preset`` is a name only."""
-    ((checks, found),) = run_parts([Whole(scale, settings.seed, checkpoints)], 1, show)
+    variant = Variant(
+        settings.reading("optimizer", Variant.optimizer),
+        settings.reading("hypernet", Variant.hypernet),
+    )
+    ((checks, found),) = run_parts([Whole(scale, settings.seed, checkpoints, variant)], 1, show)
     arrays: Arrays = {}
     for n, method in enumerate(METHODS):
         arrays[f"{method}/rates"] = np.array(RATES)
@@ -119,8 +146,8 @@ def run_scale(scale: Scale, settings: ExperimentSettings, checkpoints: Path, sho
     return Outcome(
         data=f"points of three functions ({'; '.join(NAMES)}), made from the seed",
         files=(),
-        settings=_settings(scale),
-        readings=READINGS,
+        settings=_settings(scale, variant),
+        readings=_readings(variant),
         arms=tuple(_arm(m, found["loss"][n], found["test"][n]) for n, m in enumerate(METHODS)),
         checks=tuple(checks),
         arrays=arrays,
@@ -128,17 +155,17 @@ def run_scale(scale: Scale, settings: ExperimentSettings, checkpoints: Path, sho
     )
 
 
-def _settings(scale: Scale) -> dict[str, Any]:
+def _settings(scale: Scale, variant: Variant) -> dict[str, Any]:
     return {
         "runs": scale.runs,
         "iterations a task": scale.iterations,
         "iterations between measurements": scale.every,
         "batch": BATCH,
         "mainnet": "1-10-10-1, ReLU",
-        "hypernet": "embedding of 2, 10-10, ReLU",
+        "hypernet": f"embedding of 2, 10-10, {_HYPERNETS[variant.hypernet].partition(',')[0]}",
         "regularizer": STRENGTH,
         "learning rates": ", ".join(f"{rate:g}" for rate in RATES),
-        "optimizer": "SGD",
+        "optimizer": {"sgd": "SGD", "adam": "Adam"}[variant.optimizer],
         "dtype": "float32",
     }
 
@@ -154,7 +181,7 @@ def end_losses(loss: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def best_rate(loss: NDArray[Any]) -> int:
-    """The place of the best learning rate, see ``READINGS``."""
+    """The place of the best learning rate, see the readings."""
     alive = surviving(loss)
     count = alive.sum(axis=1)
     ends = end_losses(loss)

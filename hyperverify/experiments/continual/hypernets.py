@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -26,8 +28,36 @@ STRENGTH: Final = 0.005
 """beta_output of the regularizer."""
 
 
-def spec_of(method: str) -> HypernetSpec:
-    """A mainnet of two hidden ReLU layers, weights and biases from one embedding of size 2."""
+ACTIVATIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+"""Of the hypernet's two layers."""
+
+ADAM: Final = (0.9, 0.999, 1e-8)
+"""beta_1, beta_2 and epsilon of Adam: its defaults."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How two of the paper's open questions are read.
+
+    Attributes:
+        optimizer: ``sgd`` or ``adam``, begun anew with each task.
+        hypernet: ``relu``, ``tanh`` or ``sigmoid``: the activation of its layers.
+    """
+
+    optimizer: str = "sgd"
+    hypernet: str = "relu"
+
+
+def spec_of(method: str, hypernet: str = "relu") -> HypernetSpec:
+    """A mainnet of two hidden ReLU layers, weights and biases from one embedding of size 2.
+
+    A trunk of tanh or sigmoid layers is drawn as a linear one: s = 1.
+    """
+    relu = hypernet == "relu"
     last = len(_SIZES) - 1
     return HypernetSpec(
         layers=tuple(
@@ -36,7 +66,7 @@ def spec_of(method: str) -> HypernetSpec:
         ),
         embedding=EmbeddingSpec(2),
         method=method,
-        trunk=(TrunkLayerSpec(HIDDEN, relu=True), TrunkLayerSpec(HIDDEN, relu=True)),
+        trunk=(TrunkLayerSpec(HIDDEN, relu=relu), TrunkLayerSpec(HIDDEN, relu=relu)),
         embeddings="one",
     )
 
@@ -73,13 +103,19 @@ class Nets:
     Args:
         tensors: by the plan's names, each with a leading dimension N.
         rates: learning rates, shape (N,).
+        variant: optimizer and activation.
 
     Attributes:
         parameters: ``embeddings`` (N, 3, 2), ``trunk.N.weight``, ``trunk.N.bias``, and the heads, which all
             read the same features, as one: ``head.weight`` (N, 141, 10), ``head.bias`` (N, 141).
+        averages: Adam's two of each gradient, since the task began; empty for SGD.
+        steps: taken since then.
     """
 
-    def __init__(self, tensors: dict[str, Tensor], rates: Tensor) -> None:
+    def __init__(
+        self, tensors: dict[str, Tensor], rates: Tensor, variant: Variant | None = None
+    ) -> None:
+        variant = variant or Variant()
         count = range(len(_SIZES))
         heads = [f"{kind}_layers.{t}" for t in count for kind in ("output", "bias")]
         self.parameters = {
@@ -90,6 +126,10 @@ class Nets:
         }
         self.rates = rates
         self.targets: Tensor | None = None
+        self.averages: dict[str, Tensor] = {}
+        self.steps = 0
+        self._activate = ACTIVATIONS[variant.hypernet]
+        self._adam = variant.optimizer == "adam"
         for parameter in self.parameters.values():
             parameter.requires_grad_()
 
@@ -99,7 +139,7 @@ class Nets:
         h = p["embeddings"][:, first:last]
         for n in range(2):
             bias = p[f"trunk.{n}.bias"][:, None]
-            h = torch.relu(torch.baddbmm(bias, h, p[f"trunk.{n}.weight"].transpose(1, 2)))
+            h = self._activate(torch.baddbmm(bias, h, p[f"trunk.{n}.weight"].transpose(1, 2)))
         return h
 
     def generate(self, first: int, last: int) -> Tensor:
@@ -109,12 +149,17 @@ class Nets:
         return torch.baddbmm(p["head.bias"][:, None], h, p["head.weight"].transpose(1, 2))
 
     def remember(self, tasks: int) -> None:
-        """Keep what is generated for the first ``tasks`` tasks, which the regularizer holds on to."""
+        """Keep what is generated for the first ``tasks`` tasks, which the regularizer holds on to.
+
+        The next task begins with an optimizer that knows of no step.
+        """
         with torch.no_grad():
             self.targets = self.generate(0, tasks).clone() if tasks else None
+        self.averages.clear()
+        self.steps = 0
 
     def step(self, task: int, x: Tensor, y: Tensor) -> None:
-        """One step of SGD of every net on its batch; x and y of shape (N, 32).
+        """One step of every net on its batch; x and y of shape (N, 32).
 
         The embeddings of earlier tasks stay as they are.
         """
@@ -124,13 +169,26 @@ class Nets:
             drift = (made[:, :task] - self.targets).square().sum((1, 2))
             loss = loss + STRENGTH / task * drift.sum()
         gradients = torch.autograd.grad(loss, list(self.parameters.values()))
+        self.steps += 1
         with torch.no_grad():
-            for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
+            for (name, parameter), found in zip(self.parameters.items(), gradients, strict=True):
+                gradient = self._direction(name, found) if self._adam else found
                 rates = self.rates.view(-1, *([1] * (parameter.dim() - 1)))
                 if name == "embeddings":
                     parameter[:, task].sub_(rates[:, 0] * gradient[:, task])
                 else:
                     parameter.sub_(rates * gradient)
+
+    def _direction(self, name: str, gradient: Tensor) -> Tensor:
+        """Adam's step for a rate of 1: the bias-corrected mean over the root of the mean square."""
+        first, second, epsilon = ADAM
+        for order in ("mean", "square"):
+            self.averages.setdefault(f"{order}/{name}", torch.zeros_like(gradient))
+        mean, square = self.averages[f"mean/{name}"], self.averages[f"square/{name}"]
+        mean.mul_(first).add_(gradient, alpha=1 - first)
+        square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        root = (square / (1 - second**self.steps)).sqrt_().add_(epsilon)
+        return mean / (1 - first**self.steps) / root
 
 
 def mainnet(made: Tensor, x: Tensor) -> Tensor:

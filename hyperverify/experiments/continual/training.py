@@ -12,7 +12,14 @@ from torch import Tensor
 
 from hyperverify.experiments.arrays import Arrays
 from hyperverify.experiments.checkpoint import Checkpoint
-from hyperverify.experiments.continual.hypernets import METHODS, Nets, drawn, mainnet, spec_of
+from hyperverify.experiments.continual.hypernets import (
+    METHODS,
+    Nets,
+    Variant,
+    drawn,
+    mainnet,
+    spec_of,
+)
 from hyperverify.experiments.continual.tasks import TASKS, batches, points
 
 RATES: Final = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -45,11 +52,15 @@ class Runs:
         test: mean squared error over the test points, shape (methods, rates, runs, after, of).
     """
 
-    def __init__(self, scale: Scale, root_seed: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, scale: Scale, root_seed: int, dtype: torch.dtype, variant: Variant | None = None
+    ) -> None:
+        variant = variant or Variant()
         self.scale, self.root_seed = scale, root_seed
         shape = (len(METHODS), len(RATES), scale.runs)
         starts = [
-            drawn(spec_of(method), scale.runs, root_seed, dtype, "start") for method in METHODS
+            drawn(spec_of(method, variant.hypernet), scale.runs, root_seed, dtype, "start")
+            for method in METHODS
         ]
         tensors = {
             name: torch.stack([s[name] for s in starts])[:, None]
@@ -58,7 +69,7 @@ class Runs:
             for name in starts[0]
         }
         rates = torch.tensor(RATES, dtype=dtype)[None, :, None].expand(shape).flatten()
-        self.nets = Nets(tensors, rates)
+        self.nets = Nets(tensors, rates, variant)
         self.data = points(scale.runs, root_seed, dtype)
         self.copies = len(METHODS) * len(RATES)
         count = scale.iterations // scale.every + 1
@@ -125,6 +136,7 @@ class Runs:
         arrays |= {"loss": self.loss, "test": self.test}
         if self.nets.targets is not None:
             arrays["targets"] = self.nets.targets.numpy()
+        arrays |= {f"average/{name}": value.numpy() for name, value in self.nets.averages.items()}
         return {"done": self.done}, arrays
 
     def restore(self, head: dict[str, Any], arrays: Arrays) -> None:
@@ -135,13 +147,21 @@ class Runs:
                 parameter.copy_(torch.as_tensor(arrays[f"parameter/{name}"]))
         targets = arrays.get("targets")
         self.nets.targets = None if targets is None else torch.as_tensor(targets)
+        self.nets.steps = self.done % self.scale.iterations or self.scale.iterations
+        for name, value in arrays.items():
+            if name.startswith("average/"):
+                self.nets.averages[name.removeprefix("average/")] = torch.as_tensor(value)
 
 
 def train(
-    scale: Scale, root_seed: int, checkpoint: Checkpoint, tick: Callable[[int], None]
+    scale: Scale,
+    root_seed: int,
+    checkpoint: Checkpoint,
+    tick: Callable[[int], None],
+    variant: Variant | None = None,
 ) -> Runs:
     """All runs, from the checkpoint on if there is one."""
-    runs = Runs(scale, root_seed, torch.float32)
+    runs = Runs(scale, root_seed, torch.float32, variant)
     saved = checkpoint.load()
     if saved is not None:
         runs.restore(*saved)
@@ -157,6 +177,8 @@ def train(
     return runs
 
 
-def key_of(scale: Scale, root_seed: int) -> dict[str, Any]:
-    """All that the numbers depend on, but for the machine."""
-    return {"scale": asdict(scale), "seed": root_seed, "rates": RATES, "methods": list(METHODS)}
+def key_of(scale: Scale, root_seed: int, variant: Variant | None = None) -> dict[str, Any]:
+    """All that the numbers depend on, but for the machine; default readings are not named."""
+    key = {"scale": asdict(scale), "seed": root_seed, "rates": RATES, "methods": list(METHODS)}
+    usual, chosen = asdict(Variant()), asdict(variant or Variant())
+    return key | {name: value for name, value in chosen.items() if value != usual[name]}

@@ -46,6 +46,11 @@ class Pictures:
     description: str
 
 
+def has_batches(folder: Path) -> bool:
+    """Whether a folder has one of CIFAR-10's training batches."""
+    return any(_find(folder, name) is not None for name in _TRAIN)
+
+
 def cifar10(folder: str | Path) -> Pictures:
     """The images of a folder with CIFAR-10's batches, one training batch at least.
 

@@ -29,6 +29,8 @@ class Arm:
         activation: ``tanh`` or ``relu``, of the hidden layers.
         biases: whether the mainnet has biases: generated ones, or the classical net's own.
         remark: B.1.3's means of the two rules, which the paper shows no figure of.
+        hidden: the hypernet makes the layers between the first and the last only, which are ordinary
+            layers, drawn and trained as a net's own.
     """
 
     label: str
@@ -37,6 +39,7 @@ class Arm:
     activation: str = "tanh"
     biases: bool = False
     remark: bool = False
+    hidden: bool = False
 
     @property
     def name(self) -> str:
@@ -66,10 +69,18 @@ class Arm:
             for t, (inputs, outputs) in enumerate(pairwise(widths))
         )
 
+    def generated(self, layers: int) -> range:
+        """Which of a mainnet's layers the hypernet makes."""
+        if self.classical:
+            return range(0)
+        return range(1, layers - 1) if self.hidden else range(layers)
+
     def spec(self, widths: tuple[int, ...], dim: int = EMBEDDING) -> HypernetSpec:
         """The hypernet: linear, an embedding a layer, one output layer for all layers of one shape."""
+        layers = self.layers(widths)
+        made = self.generated(len(layers))
         return HypernetSpec(
-            layers=self.layers(widths),
+            layers=layers[made.start : made.stop],
             embedding=EmbeddingSpec(dim),
             method=self.method,
             bias_embedding=EmbeddingSpec(dim) if self.biases else None,

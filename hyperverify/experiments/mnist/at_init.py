@@ -13,7 +13,7 @@ from hyperverify import moments
 from hyperverify.experiments import init_checks
 from hyperverify.experiments.init_checks import Fresh, Levels, Place
 from hyperverify.experiments.mnist.arms import Arm
-from hyperverify.experiments.mnist.start import Start, classical_variance, generator_of
+from hyperverify.experiments.mnist.start import Start, classical_variance, generator_of, own_rule
 from hyperverify.experiments.mnist.statistics import Observer
 from hyperverify.experiments.records import InitCheck
 from hyperverify.pivots import double
@@ -23,7 +23,7 @@ from hyperverify.specs import LayerSpec
 
 def exact_checks(arm: Arm, layers: int) -> int:
     """How many checks of the arm have an exact law: counted before anything is drawn."""
-    biases = layers if arm.biases and not arm.classical else 0
+    biases = len(arm.generated(layers)) if arm.biases else 0
     return layers + biases + layers + (layers - 1)  # weights, biases, sums, flows
 
 
@@ -32,11 +32,12 @@ def counted_variance(arm: Arm, layer: LayerSpec) -> float:
     s = moments.halving(layer)
     forward = Fraction(s, moments.weights_per_output(layer))  # keeps activations
     backward = Fraction(s, moments.weights_per_input(layer))  # keeps gradients
-    if arm.method == "fan-in":
+    rule = own_rule(arm)
+    if rule == "fan-in":
         return float(forward)
-    if arm.method == "arithmetic":
+    if rule == "arithmetic":
         return float((forward + backward) / 2)
-    if arm.method == "geometric":
+    if rule == "geometric":
         return math.sqrt(forward * backward)
     return float(2 * forward * backward / (forward + backward))
 
@@ -63,16 +64,21 @@ class Drawer:
     def __post_init__(self) -> None:
         widths = (self.layers[0].in_channels, *(layer.out_channels for layer in self.layers))
         self._spec = None if self.arm.classical else self.arm.spec(widths, self.dim)
+        self._made = self.arm.generated(len(self.layers))
 
     def forget(self) -> None:
         """Drop what was kept of the layers seen so far."""
         self._kept.clear()
 
+    def makes(self, t: int) -> bool:
+        """Whether the hypernet makes layer ``t``."""
+        return t in self._made
+
     def predicted(self, t: int) -> tuple[float, float]:
         """The oracle's (v, u) of layer ``t``."""
-        if self._spec is None:
+        if self._spec is None or not self.makes(t):
             return counted_variance(self.arm, self.layers[t]), 0.0
-        found = moments.layer_moments(self._spec, t)
+        found = moments.layer_moments(self._spec, t - self._made.start)
         return float(found.weight), float(found.bias)
 
     def weights(self, t: int, batch: int, count: int) -> Fresh:
@@ -96,16 +102,16 @@ class Drawer:
     def _own(self, t: int, *, biases: bool) -> Fresh:
         begin = self.begin
         values = begin.weights[t] if not biases else (begin.biases or ())[t]
-        if self._spec is None:
+        if not self.makes(t):
             variance = torch.tensor([counted_variance(self.arm, self.layers[t])])
         else:
-            e = (begin.bias_embeddings if biases else begin.embeddings)[t]
+            e = (begin.bias_embeddings if biases else begin.embeddings)[t - self._made.start]
             variance = self._variance(t, e[None], biases=biases)
         return Fresh(values[None], variance.to(torch.float64))
 
     def _variance(self, t: int, embedding: Tensor, *, biases: bool) -> Tensor:
         assert self._spec is not None
-        found = moments.layer_moments(self._spec, t)
+        found = moments.layer_moments(self._spec, t - self._made.start)
         variance = found.var_bias_output if biases else found.var_output
         return float(variance) * double(embedding).square().sum(1)
 
@@ -118,19 +124,20 @@ class Drawer:
             generator = generator_of(self.root_seed, digest, *path, name)
             return fill_(torch.empty(count, *draw.shape), draw, generator)
 
-        if spec is None:
+        if spec is None or not self.makes(t):
             variance = classical_variance(
                 self.arm, layer.in_channels, layer.out_channels, relu=layer.relu
             )
             values = filled(Draw(layer.weight_shape, "uniform", variance), "W")
             return Fresh(values, torch.full((count,), counted_variance(self.arm, layer)))
-        draws, group = plan(spec), spec.output_group(t)
-        name = bias_embedding_name(spec, t) if biases else embedding_name(spec, t)
+        made, draws = t - self._made.start, plan(spec)
+        group = spec.output_group(made)
+        name = bias_embedding_name(spec, made) if biases else embedding_name(spec, made)
         head = f"{'bias' if biases else 'output'}_layers.{group}.weight"
         e = filled(draws[name], "embedding")
-        made = torch.bmm(filled(draws[head], "head"), e[:, :, None])[:, :, 0]
+        values = torch.bmm(filled(draws[head], "head"), e[:, :, None])[:, :, 0]
         shape = (layer.out_channels,) if biases else layer.weight_shape
-        return Fresh(made.view(count, *shape), self._variance(t, e, biases=biases))
+        return Fresh(values.view(count, *shape), self._variance(t, e, biases=biases))
 
 
 def check_arm(
@@ -172,7 +179,7 @@ def check_arm(
 
         found.append(init_checks.entries(place, "weights", v, draw_w, levels, own=True))
         given = 0.0
-        if biases is not None and not arm.classical:
+        if biases is not None and drawer.makes(t):
             found.append(init_checks.entries(place, "biases", u, draw_b, levels, own=True))
             given = float(draw_b(0, 1).variance[0])
         z = x @ double(weights).T

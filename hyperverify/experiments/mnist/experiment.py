@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +19,20 @@ from hyperverify.experiments.mnist import arms
 from hyperverify.experiments.mnist.at_init import check_arm, exact_checks
 from hyperverify.experiments.mnist.start import start
 from hyperverify.experiments.mnist.statistics import QUANTITIES, Observer
-from hyperverify.experiments.mnist.training import Scale, held_out, key_of, train
+from hyperverify.experiments.mnist.training import (
+    STANDARDIZED,
+    UNIT,
+    Scale,
+    held_out,
+    key_of,
+    train,
+)
 from hyperverify.experiments.parallel import Show, Tick, run_parts
-from hyperverify.experiments.records import Arm, InitCheck, Reading
+from hyperverify.experiments.records import Arm, InitCheck, Reading, switched
 from hyperverify.experiments.registry import Outcome
 from hyperverify.experiments.settings import ExperimentSettings
+
+ALL_LAYERS, HIDDEN_LAYERS = "all", "hidden"
 
 
 @dataclass(frozen=True)
@@ -47,22 +56,30 @@ PLANS: Final = {
     "paper": Plan(arms.ALL, (), Scale()),
 }
 
-READINGS: Final = (
-    Reading(
-        question="Which Xavier does “Xavier (Hyper)” stand for?",
-        reading="both, side by side: the harmonic mean of the fans, and fan-in",
-        other="",
-    ),
-    Reading(
-        question="Which layers does the hypernet generate?",
-        reading="all six; the four of 500 x 500 share an output layer, first and last have their own",
-        other="only the four of 500 x 500, with ordinary first and last layers",
-    ),
-    Reading(
-        question="How are the pixels scaled?",
-        reading="standardized: (x - 0.1307)/0.3081",
-        other="to [0, 1]",
-    ),
+_LAYERS: Final = {
+    ALL_LAYERS: "all six; the four of 500 x 500 share an output layer, first and last have their own",
+    HIDDEN_LAYERS: "only the four of 500 x 500, which share an output layer; first and last are ordinary layers, "
+    "drawn by Xavier's rule (Kaiming's with ReLU) and trained at the hypernet's rate",
+}
+_PIXELS: Final = {STANDARDIZED: "standardized: (x - 0.1307)/0.3081", UNIT: "to [0, 1]"}
+
+
+def _readings(layers: str, pixels: str) -> tuple[Reading, ...]:
+    """What the paper leaves open, as it was read."""
+    return (
+        _FIRST,
+        switched("layers", layers, "Which layers does the hypernet generate?", _LAYERS),
+        switched("pixels", pixels, "How are the pixels scaled?", _PIXELS),
+        *_REST,
+    )
+
+
+_FIRST: Final = Reading(
+    question="Which Xavier does “Xavier (Hyper)” stand for?",
+    reading="both, side by side: the harmonic mean of the fans, and fan-in",
+    other="",
+)
+_REST: Final = (
     Reading(
         question="Does the classical net have biases where the hypernet generates weights only?",
         reading="no: all nets of one setting have the same layers; where biases are generated, its own "
@@ -140,7 +157,7 @@ class ArmPart:
     def run(self, tick: Tick, /) -> Found:
         scale, arm, digits = self.scale, self.arm, _digits(self.data)
         begin = start(arm, scale.widths, self.seed, torch.float32, scale.embedding)
-        x, labels = held_out(digits, self.seed, torch.float32)
+        x, labels = held_out(digits, self.seed, torch.float32, scale.pixels)
         observer = Observer(scale.widths, arm.activation, x, labels)
         found = check_arm(
             arm, scale.widths, scale.embedding, begin, observer, self.seed, self.levels
@@ -156,12 +173,24 @@ def run(settings: ExperimentSettings, checkpoints: Path, show: Show) -> Outcome:
     return run_plan(PLANS[settings.preset], settings, checkpoints, show)
 
 
+def as_read(plan: Plan, settings: ExperimentSettings) -> Plan:
+    """The plan under the readings that were chosen."""
+    hidden = settings.reading("layers", ALL_LAYERS) == HIDDEN_LAYERS
+
+    def read(group: tuple[arms.Arm, ...]) -> tuple[arms.Arm, ...]:
+        return tuple(replace(arm, hidden=hidden and not arm.classical) for arm in group)
+
+    scale = replace(plan.scale, pixels=settings.reading("pixels", STANDARDIZED))
+    return Plan(read(plan.trained), read(plan.looked_at), scale)
+
+
 def run_plan(plan: Plan, settings: ExperimentSettings, checkpoints: Path, show: Show) -> Outcome:
     """Run a plan; ``settings.preset`` is a name only."""
+    plan = as_read(plan, settings)
     _digits.cache_clear()  # the folder may have changed
     digits = _digits(settings.data)
     scale = plan.scale
-    still = Scale(0, scale.steps, scale.every, scale.widths, scale.embedding, scale.batch)
+    still = replace(scale, epochs=0)
     layers = len(scale.widths) - 1
     everyone = (*plan.trained, *plan.looked_at)
     levels = Levels.of(sum(exact_checks(arm, layers) for arm in everyone))
@@ -182,7 +211,7 @@ def run_plan(plan: Plan, settings: ExperimentSettings, checkpoints: Path, show: 
         data=digits.description,
         files=digits.files,
         settings=_settings(scale, digits),
-        readings=READINGS,
+        readings=_readings(settings.reading("layers", ALL_LAYERS), scale.pixels),
         arms=tuple(_arm(f, trained=f.arm in plan.trained, digits=digits) for f in found),
         checks=tuple(check for f in found for check in f.checks),
         arrays={f"{f.arm.name}/{name}": _lean(a) for f in found for name, a in f.arrays.items()},

@@ -45,7 +45,7 @@ class Start:
         biases: shape (d_i,), a layer each; None without biases.
         groups: how the weights learn together.
         bias_groups: how the biases do; empty without biases.
-        embeddings, bias_embeddings: a layer each; empty for the classical net.
+        embeddings, bias_embeddings: a generated layer each; empty for the classical net.
     """
 
     weights: tuple[Tensor, ...]
@@ -77,6 +77,38 @@ def start(arm: Arm, widths: tuple[int, ...], root_seed: int, dtype: torch.dtype,
     """Draw an arm's net. Output layers are dropped as soon as their weights are made."""
     if arm.classical:
         return _classical(arm, widths, root_seed, dtype)
+    if arm.hidden:
+        return _between(
+            _classical(arm, widths, root_seed, dtype),
+            _generated(arm, widths, root_seed, dtype, dim),
+        )
+    return _generated(arm, widths, root_seed, dtype, dim)
+
+
+def _between(own: Start, made: Start) -> Start:
+    """The first and the last layer of one net around all layers of another."""
+    last = len(own.weights) - 1
+
+    def joined(ends: tuple[Coupled, ...], middle: tuple[Coupled, ...]) -> tuple[Coupled, ...]:
+        shifted = [Coupled(tuple(t + 1 for t in c.members), c.coupling) for c in middle]
+        return tuple(sorted((ends[0], *shifted, ends[last]), key=lambda c: c.members))
+
+    biases = None
+    if own.biases is not None:
+        biases = (own.biases[0], *(made.biases or ()), own.biases[last])
+    return Start(
+        (own.weights[0], *made.weights, own.weights[last]),
+        biases,
+        joined(own.groups, made.groups),
+        joined(own.bias_groups, made.bias_groups) if own.bias_groups else (),
+        made.embeddings,
+        made.bias_embeddings,
+    )
+
+
+def _generated(
+    arm: Arm, widths: tuple[int, ...], root_seed: int, dtype: torch.dtype, dim: int
+) -> Start:
     spec = arm.spec(widths, dim)
     draws = plan(spec)
     count = range(len(spec.layers))
@@ -116,10 +148,20 @@ def _groups(spec: HypernetSpec, embeddings: tuple[Tensor, ...]) -> tuple[Coupled
     return tuple(found)
 
 
+def own_rule(arm: Arm) -> str:
+    """The rule of a net's own layers.
+
+    The classical net's; around those that a hypernet makes, Xavier (Kaiming with ReLU).
+    """
+    if arm.classical:
+        return arm.method
+    return "fan-in" if arm.activation == "relu" else "harmonic"
+
+
 def classical_variance(arm: Arm, fan_in: int, fan_out: int, *, relu: bool) -> float:
     """Xavier's or Kaiming's variance of one layer's own weights."""
     facts = {"d_k": fan_in, "n_W": fan_out, "relu": relu}
-    return rule_variance(_CLASSICAL[arm.method], facts)
+    return rule_variance(_CLASSICAL[own_rule(arm)], facts)
 
 
 def _classical(arm: Arm, widths: tuple[int, ...], root_seed: int, dtype: torch.dtype) -> Start:

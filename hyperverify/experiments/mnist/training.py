@@ -24,6 +24,7 @@ MEAN, SPREAD = 0.1307, 0.3081
 """Of MNIST's pixels, which are standardized by them."""
 
 _TEST_BATCH = 1000
+STANDARDIZED, UNIT = "standardized", "unit"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Scale:
         widths: of the mainnet.
         embedding: size of the embeddings.
         batch: images in a batch.
+        pixels: ``standardized``, or ``unit``: from 0 to 1.
     """
 
     epochs: int = 30
@@ -45,6 +47,7 @@ class Scale:
     widths: tuple[int, ...] = WIDTHS
     embedding: int = EMBEDDING
     batch: int = BATCH
+    pixels: str = STANDARDIZED
 
     def batches(self, images: int) -> int:
         """Batches in an epoch; what is left over by whole batches waits for the next."""
@@ -65,17 +68,26 @@ class Trained:
     diverged: int | None
 
 
-def standardized(images: np.ndarray[Any, Any], dtype: torch.dtype) -> Tensor:
-    """Pixels 0 to 255 as (x/255 - 0.1307)/0.3081; shape (n, 784)."""
-    return torch.as_tensor(images.copy()).to(dtype).mul_(1 / (255 * SPREAD)).sub_(MEAN / SPREAD)
+def scaled(x: Tensor, pixels: str) -> Tensor:
+    """Pixels 0 to 255 in place as (x/255 - 0.1307)/0.3081 (``standardized``) or as x/255 (``unit``)."""
+    if pixels == UNIT:
+        return x.mul_(1 / 255)
+    return x.mul_(1 / (255 * SPREAD)).sub_(MEAN / SPREAD)
 
 
-def held_out(digits: Digits, root_seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """300 test images drawn at random once and for all arms, standardized, and their labels."""
+def _pixels(images: np.ndarray[Any, Any], dtype: torch.dtype, pixels: str) -> Tensor:
+    """Images as floats, scaled; shape (n, 784)."""
+    return scaled(torch.as_tensor(images.copy()).to(dtype), pixels)
+
+
+def held_out(
+    digits: Digits, root_seed: int, dtype: torch.dtype, pixels: str = STANDARDIZED
+) -> tuple[Tensor, Tensor]:
+    """300 test images drawn at random once and for all arms, scaled, and their labels."""
     generator = generator_of(root_seed, "mnist", "held out")
     chosen = torch.randperm(len(digits.test_labels), generator=generator)[:HELD_OUT].numpy()
     labels = torch.as_tensor(digits.test_labels[chosen].astype(np.int64))
-    return standardized(digits.test_images[chosen], dtype), labels[:, None]
+    return _pixels(digits.test_images[chosen], dtype, pixels), labels[:, None]
 
 
 def empty_history(scale: Scale, images: int) -> Arrays:
@@ -112,7 +124,7 @@ class _Session:
         begin = start(arm, scale.widths, root_seed, dtype, scale.embedding)
         passes = Passes(scale.widths, arm.activation, scale.batch, dtype)
         self.net = WeightSpace(begin, passes, arm.rate)
-        x, labels = held_out(digits, root_seed, dtype)
+        x, labels = held_out(digits, root_seed, dtype, scale.pixels)
         self.observer = Observer(scale.widths, arm.activation, x, labels)
         self.tester = Passes(scale.widths, arm.activation, _TEST_BATCH, dtype)
         self.history = empty_history(scale, len(digits.train_labels))
@@ -140,7 +152,7 @@ class _Session:
         loss, right = 0.0, 0
         images, labels = self.digits.test_images, self.digits.test_labels
         for at in range(0, len(labels), _TEST_BATCH):
-            x = standardized(images[at : at + _TEST_BATCH], torch.float32)
+            x = _pixels(images[at : at + _TEST_BATCH], torch.float32, self.scale.pixels)
             wanted = torch.as_tensor(labels[at : at + _TEST_BATCH].astype(np.int64))
             count = len(wanted)
             if count < _TEST_BATCH:  # the buffers are for whole batches
@@ -181,7 +193,7 @@ class _Session:
             for place in range(self.step % self.per_epoch, self.per_epoch):
                 rows = order[place]
                 x = self.images.index_select(0, rows).to(torch.float32)
-                x.mul_(1 / (255 * SPREAD)).sub_(MEAN / SPREAD)
+                scaled(x, self.scale.pixels)
                 self.loss += self.net.step(x, self.labels.index_select(0, rows))
                 self.step += 1
                 if place == self.per_epoch - 1:
@@ -199,7 +211,12 @@ class _Session:
 def key_of(arm: Arm, scale: Scale, root_seed: int, digits: Digits) -> dict[str, Any]:
     """All that an arm's numbers depend on, but for the machine."""
     files = [source.sha256 for source in digits.files]
-    return {"arm": asdict(arm), "scale": asdict(scale), "seed": root_seed, "files": files}
+    who, large = asdict(arm), asdict(scale)
+    if not arm.hidden:  # the keys of default readings do not name them
+        del who["hidden"]
+    if scale.pixels == STANDARDIZED:
+        del large["pixels"]
+    return {"arm": who, "scale": large, "seed": root_seed, "files": files}
 
 
 def train(

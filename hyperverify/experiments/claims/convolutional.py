@@ -1,0 +1,211 @@
+"""Section 5.3 and Appendix B.3: what the paper says of the all-convolutional net on CIFAR-10."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import reduce
+from typing import Final
+
+import numpy as np
+
+from hyperverify.errors import HyperverifyError
+from hyperverify.experiments.claims.claim import Claim
+from hyperverify.experiments.claims.criteria import (
+    ABOVE,
+    AT_LEAST,
+    AT_MOST,
+    BELOW,
+    Floats,
+    MissingError,
+    Part,
+    Source,
+    difference,
+    furthest,
+)
+
+HYPERFAN: Final = ("hyperfan-in", "hyperfan-out")
+
+BEGUN: Final = 0.95
+AT_ONCE: Final = 0.1
+REACHED: Final = 0.2
+CLOSE: Final = 1.1
+
+_GUESSING: Final = math.log(10)
+_SEARCHED: Final = "fan-in-searched"
+
+
+def losses(source: Source, arm: str) -> Floats:
+    """The training loss, from before the first step on."""
+    source.arm(arm, trained=True)
+    found = source.array(f"{arm}/train_loss", 1)
+    if len(found) < 5:
+        raise MissingError(f"{arm} has {len(found)} measurements, fewer than 5")
+    return found
+
+
+def begun(source: Source, arm: str) -> float:
+    """The share of training after which the loss stays below 95% of guessing's; infinite if never."""
+    found = losses(source, arm)
+    if not np.isfinite(found).all():
+        return math.inf
+    above = np.flatnonzero(found >= BEGUN * _GUESSING)
+    if not above.size:
+        return 0.0
+    if above[-1] == len(found) - 1:
+        return math.inf
+    steps = source.array(f"{arm}/steps", 1)
+    return float(steps[above[-1] + 1] / steps[-1])
+
+
+def never(source: Source) -> Sequence[Part]:
+    """Whether Kaiming fan-in begins to train at any of the learning rates that were tried."""
+    found = source.arm(_SEARCHED)
+    rates = source.array(f"{_SEARCHED}/rates", 1)
+    tries = source.array(f"{_SEARCHED}/probe/train_loss", 2)
+    if len(tries) != len(rates):
+        raise HyperverifyError(
+            f"{source.name}: the array {_SEARCHED}/probe/train_loss has shape {tries.shape}; allowed: "
+            f"({len(rates)}, points), a row a learning rate"
+        )
+    with np.errstate(invalid="ignore"):
+        learned = (tries[:, -1] < BEGUN * _GUESSING).sum()
+    words = "when it begins to train, share of training"
+    return [
+        Part(
+            f"Kaiming fan-in: short tries that have begun to train at their end, of {len(rates)} rates",
+            float(learned),
+            AT_MOST,
+            0.0,
+        ),
+        Part(f"Kaiming fan-in at the paper's rate: {words}", begun(source, "fan-in"), ABOVE, 1.0),
+        Part(
+            f"Kaiming fan-in at the best rate of the tries: {words}",
+            begun(source, _SEARCHED) if found.trained else math.inf,  # no try stayed finite
+            ABOVE,
+            1.0,
+        ),
+        Part("the lowest rate tried", float(rates.min())),
+    ]
+
+
+def delayed(source: Source) -> Sequence[Part]:
+    """Whether Kaiming fan-out begins to train, later than the hyperfan methods."""
+    when = begun(source, "fan-out")
+    words = "Kaiming fan-out: when it begins to train, share of training"
+    return [
+        Part(words, when, AT_MOST, 1.0),
+        *(
+            Part(
+                f"Kaiming fan-out less {name}: when they begin",
+                difference(when, begun(source, name)),
+                ABOVE,
+                AT_ONCE,
+            )
+            for name in HYPERFAN
+        ),
+    ]
+
+
+def at_once(source: Source) -> list[Part]:
+    """Whether both hyperfan methods begin at once, and get somewhere."""
+    parts: list[Part] = []
+    for name in HYPERFAN:
+        words = f"{name}: when it begins to train, share of training"
+        parts.append(Part(words, begun(source, name), AT_MOST, AT_ONCE))
+        reached = source.array(f"{name}/test_accuracy", 1)[-1]
+        parts.append(Part(f"{name}: last test accuracy", float(reached), AT_LEAST, REACHED))
+    return parts
+
+
+def makes_possible(source: Source) -> Sequence[Part]:
+    """Fan-in fails where hyperfan trains."""
+    return [*never(source), *at_once(source)]
+
+
+def trains(source: Source) -> Sequence[Part]:
+    """Whether both hyperfan methods train at all."""
+    parts: list[Part] = []
+    for name in HYPERFAN:
+        found = losses(source, name)
+        words = f"{name}: last training loss over guessing's"
+        parts.append(Part(words, float(found[-1] / _GUESSING), BELOW, BEGUN))
+    return parts
+
+
+def neither(source: Source) -> Sequence[Part]:
+    """The two hyperfan methods against each other."""
+    one, other = (losses(source, name)[-1:] for name in HYPERFAN)
+    return [
+        Part("factor between the two: last training loss", furthest(one, other), AT_MOST, CLOSE)
+    ]
+
+
+def factor() -> Sequence[Part]:
+    """The greatest common factor of All-CNN's channels."""
+    inner, ends = (96, 192), (3, 10)
+    return [
+        Part("of the hidden channels, 96 and 192", float(reduce(math.gcd, inner)), AT_LEAST, 96.0),
+        Part(
+            "of all channels, the image's 3 and the classes' 10 too",
+            float(reduce(math.gcd, (*inner, *ends))),
+            AT_LEAST,
+            96.0,
+        ),
+    ]
+
+
+_BEGUN_WORDS: Final = f"A net has begun to train when its training loss is below {100 * BEGUN:g}% of ln 10 and stays there."
+_BEGUN_WHY: Final = (
+    "A net that gives all ten classes equal chances has a loss of ln 10; 5% of it is above what a mean over some "
+    "thousand images varies by."
+)
+
+CLAIMS: Final = (
+    Claim(
+        id="5.3-fan-in",
+        section="5.3",
+        figures=(5,),
+        words="Kaiming fan-in could not be made to train, by a dense search of learning rates down to very small ones.",
+        criterion=f"{_BEGUN_WORDS} With Kaiming fan-in it never does: not at the paper's rate, not in a short "
+        "try at any of many smaller ones, and not in a whole training at the one whose try did best.",
+        reason=_BEGUN_WHY,
+        judges={"cifar": never},
+    ),
+    Claim(
+        id="5.3-fan-out",
+        section="5.3",
+        figures=(5,),
+        words="Kaiming fan-out begins to train after a delay, at about epoch 270 of 500.",
+        criterion=f"{_BEGUN_WORDS} With Kaiming fan-out it does, later than with either hyperfan method by more than "
+        f"{100 * AT_ONCE:g}% of training. Epoch 270 is 54%.",
+        reason=_BEGUN_WHY + " A tenth of training is a delay that a figure shows.",
+        judges={"cifar": delayed},
+    ),
+    Claim(
+        id="5.3-hyperfan",
+        section="5.3",
+        figures=(5,),
+        words="Hyperfan-in and hyperfan-out both train successfully at once.",
+        criterion=f"{_BEGUN_WORDS} With both it does so within {100 * AT_ONCE:g}% of training, and the last test "
+        f"accuracy is at least {100 * REACHED:g}%.",
+        reason=_BEGUN_WHY + " Twice guessing's accuracy is no chance.",
+        judges={"cifar": at_once},
+    ),
+    Claim(
+        id="5.3-possible",
+        section="5.3",
+        words="A good initialization makes it possible to train models that a bad one does not.",
+        criterion="The first and the third criterion of this section together.",
+        reason=_BEGUN_WHY,
+        judges={"cifar": makes_possible},
+    ),
+    Claim(
+        id="B.3-factor",
+        section="B.3",
+        words="K = 96 is the highest common factor of the sizes of the mainnet's convolutional layers.",
+        criterion="The greatest common divisor of All-CNN's channels is 96: of the hidden ones, and of all.",
+        reason="Counts are exact.",
+        alone=factor,
+    ),
+)

@@ -1,0 +1,309 @@
+"""From records to findings: each claim's criterion on every record that can say something of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hyperverify import __version__
+from hyperverify.errors import HyperverifyError
+from hyperverify.experiments.claims.claim import Claim, Finding, rank
+from hyperverify.experiments.claims.criteria import Criterion, MissingError, Part, Source
+from hyperverify.experiments.claims.sources import Group, grouped
+from hyperverify.experiments.claims.statements import CLAIMS, REMARKS
+from hyperverify.schema_values import encode
+
+SCHEMA_VERSION: Final = "1"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A requirement over the seeds.
+
+    Attributes:
+        words: what was measured.
+        relation, bound: what it is held against; None where nothing is required of it.
+        mean, low, high: over the seeds.
+        held, seeds: in how many of how many it is met.
+    """
+
+    words: str
+    relation: str | None
+    bound: float | None
+    mean: float
+    low: float
+    high: float
+    held: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A claim against the records of one group.
+
+    Attributes:
+        group: the records; None for a claim that needs none.
+        experiment: whose records they are.
+        finding: what came out.
+        why: a sentence on it.
+        rows: the requirements.
+    """
+
+    group: Group | None
+    experiment: str
+    finding: Finding
+    why: str
+    rows: tuple[Row, ...] = ()
+
+    @property
+    def what(self) -> str:
+        """What was run."""
+        return "a calculation; no training" if self.group is None else self.group.words
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim and what came of it.
+
+    Attributes:
+        claim: it.
+        finding: of the trials that count.
+        why: a sentence on it.
+        trials: one for each experiment that it is about, in their order.
+        others: on records of a smaller scale or another reading, which do not count.
+        missing: commands that would run what was not.
+    """
+
+    claim: Claim
+    finding: Finding
+    why: str
+    trials: tuple[Trial, ...]
+    others: tuple[Trial, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def tally(self) -> str:
+        """How many requirements are met, where the claim was put to the test."""
+        rows = [row for t in self.trials if t.finding is not Finding.NOT_RUN for row in t.rows]
+        needed = [row for row in rows if row.relation is not None]
+        met = sum(row.held == row.seeds for row in needed)
+        return f"{met} of {len(needed)} met" if needed else ""
+
+
+def judge(sources: Sequence[Source], claims: Sequence[Claim] = CLAIMS) -> list[Judged]:
+    """Every claim, in order.
+
+    Args:
+        sources: finished records, any number of any experiment.
+        claims: what is judged.
+
+    Raises:
+        HyperverifyError: a record's arrays are not what they must be.
+    """
+    groups = grouped(sources)
+    return [_judged(claim, groups) for claim in claims]
+
+
+def _judged(claim: Claim, groups: Sequence[Group]) -> Judged:
+    if claim.alone is not None:
+        trial = _weighed(claim, None, "", [claim.alone()])
+        return Judged(claim, trial.finding, trial.why, (trial,), (), ())
+    trials: list[Trial] = []
+    others: list[Trial] = []
+    missing: list[str] = []
+    for experiment, criterion in claim.judges.items():
+        found = [
+            _tried(claim, criterion, group) for group in groups if group.experiment == experiment
+        ]
+        # the first group is the one of the largest scale; a smaller one may hold what it lacks
+        found.sort(key=lambda trial: trial.finding is Finding.NOT_RUN)
+        trials += found[:1]
+        others += found[1:]
+        if not found or found[0].finding is Finding.NOT_RUN:
+            missing.append(claim.would_run(experiment))
+    finding, why = _combined(claim, trials, missing)
+    return Judged(claim, finding, why, tuple(trials), tuple(others), tuple(missing))
+
+
+def _combined(claim: Claim, trials: Sequence[Trial], missing: Sequence[str]) -> tuple[Finding, str]:
+    run = [trial for trial in trials if trial.finding is not Finding.NOT_RUN]
+    if not run:
+        return Finding.NOT_RUN, trials[0].why if trials else "No record of it was given."
+    if len(claim.judges) == 1:
+        return run[0].finding, run[0].why
+    words = "; ".join(f"{trial.experiment}: {trial.finding}" for trial in trials)
+    unseen = [name for name in claim.judges if all(trial.experiment != name for trial in trials)]
+    if unseen:
+        words += f"; no record of {', '.join(unseen)}"
+    found = {trial.finding for trial in run}
+    if found == {Finding.REPRODUCED}:
+        return (Finding.PARTLY if missing else Finding.REPRODUCED), f"{words}."
+    if found == {Finding.NOT_REPRODUCED}:
+        return Finding.NOT_REPRODUCED, f"{words}."
+    return Finding.PARTLY, f"{words}."
+
+
+def _tried(claim: Claim, criterion: Criterion, group: Group) -> Trial:
+    try:
+        parts = [_applied(criterion, source) for source in group.sources]
+    except MissingError as error:
+        why = f"Not in this record: {error}."
+        return Trial(group, group.experiment, Finding.NOT_RUN, why)
+    if len({tuple(part.words for part in found) for found in parts}) > 1:
+        why = "Its seeds did not run the same arms."
+        return Trial(group, group.experiment, Finding.NOT_RUN, why)
+    return _weighed(claim, group, group.experiment, parts)
+
+
+def _applied(criterion: Criterion, source: Source) -> Sequence[Part]:
+    try:
+        return criterion(source)
+    except HyperverifyError:
+        raise
+    except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise HyperverifyError(
+            f"{source.name}: its arrays have not the shapes that they must have ({reason})"
+        ) from None
+
+
+def _weighed(
+    claim: Claim, group: Group | None, experiment: str, found: Sequence[Sequence[Part]]
+) -> Trial:
+    rows = _rows(found)
+    needed = [row for row in rows if row.relation is not None]
+    met = sum(row.held for row in needed)
+    total = sum(row.seeds for row in needed)
+    whole = sum(row.held == row.seeds for row in needed)
+    words = f"{whole} of {len(needed)} requirements are met"
+    if found and len(found) > 1:
+        words += f" in all of {len(found)} seeds"
+    if group is not None and rank(group.preset) < rank(claim.least):
+        why = f"{words} at preset {group.preset}, which is too small to put the claim to the test."
+        return Trial(group, experiment, Finding.NOT_RUN, why, rows)
+    if met == 0:
+        return Trial(group, experiment, Finding.NOT_REPRODUCED, f"{words}.", rows)
+    if met < total:
+        return Trial(group, experiment, Finding.PARTLY, f"{words}.", rows)
+    if group is not None and rank(group.preset) < rank(claim.full):
+        why = f"{words}, at preset {group.preset}: a smaller scale than the paper's."
+        return Trial(group, experiment, Finding.PARTLY, why, rows)
+    if claim.limit:
+        return Trial(group, experiment, Finding.PARTLY, f"{words}. {claim.limit}", rows)
+    return Trial(group, experiment, Finding.REPRODUCED, f"{words}.", rows)
+
+
+def _rows(found: Sequence[Sequence[Part]]) -> tuple[Row, ...]:
+    """A row a requirement: a criterion names the same ones for every seed."""
+    rows: list[Row] = []
+    for parts in zip(*found, strict=True):
+        values = [float(part.value) for part in parts]
+        first = parts[0]
+        rows.append(
+            Row(
+                words=first.words,
+                relation=first.relation,
+                bound=first.bound if first.counts else None,
+                mean=_mean(values),
+                low=min(values, key=_order),
+                high=max(values, key=_order),
+                held=sum(part.holds for part in parts),
+                seeds=len(parts),
+            )
+        )
+    return tuple(rows)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _order(value: float) -> float:
+    return math.inf if math.isnan(value) else value  # NaN would hide behind any number
+
+
+def counts(judged: Sequence[Judged]) -> dict[str, int]:
+    """How many claims came to each finding."""
+    found = [one.finding for one in judged]
+    return {finding.value: found.count(finding) for finding in Finding}
+
+
+def to_data(judged: Sequence[Judged], sources: Sequence[Source]) -> dict[str, Any]:
+    """All of it as plain values of JSON; numbers that JSON cannot say are words."""
+    data: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "hyperverify_version": __version__,
+        "counts": counts(judged),
+        "records": [_record(source) for source in sources],
+        "claims": [_claim(one) for one in judged],
+        "remarks": [
+            {"section": remark.section, "claim": remark.words, "not_judged": remark.why}
+            for remark in REMARKS
+        ],
+    }
+    return encode(data)
+
+
+def _record(source: Source) -> dict[str, Any]:
+    record = source.record
+    return {
+        "experiment": record.experiment,
+        "preset": record.preset,
+        "seed": record.seed,
+        "command": record.command,
+        "data": record.data.description,
+        "readings": {r.name: r.value for r in record.readings if r.name},
+        "hyperverify_version": record.hyperverify_version,
+        "arrays_sha256": record.arrays.sha256,
+    }
+
+
+def _claim(one: Judged) -> dict[str, Any]:
+    claim = one.claim
+    return {
+        "id": claim.id,
+        "section": claim.section,
+        "figures": list(claim.figures),
+        "claim": claim.words,
+        "implied": claim.implied,
+        "criterion": claim.criterion,
+        "thresholds": claim.reason,
+        "theory": claim.theory,
+        "limit": claim.limit,
+        "finding": one.finding.value,
+        "why": one.why,
+        "trials": [_trial(trial) for trial in one.trials],
+        "others": [_trial(trial) for trial in one.others],
+        "would_run": list(one.missing),
+    }
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    group = trial.group
+    where: Mapping[str, Any] = (
+        {}
+        if group is None
+        else {
+            "experiment": group.experiment,
+            "preset": group.preset,
+            "seeds": list(group.seeds),
+            "readings": dict(group.readings),
+            "data": group.data,
+        }
+    )
+    rows = [
+        {
+            "requirement": row.words,
+            "relation": row.relation,
+            "bound": row.bound,
+            "mean": row.mean,
+            "min": row.low,
+            "max": row.high,
+            "held": row.held,
+            "seeds": row.seeds,
+        }
+        for row in trial.rows
+    ]
+    return {**where, "finding": trial.finding.value, "why": trial.why, "requirements": rows}

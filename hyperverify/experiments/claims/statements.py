@@ -1,0 +1,96 @@
+"""All claims in the order of the paper, and the sentences that are none."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hyperverify.experiments.claims import (
+    bayesian,
+    closing,
+    continual,
+    convolutional,
+    feedforward,
+    figures,
+)
+from hyperverify.experiments.claims.claim import Claim, Remark
+
+SECTIONS: Final = {
+    "5.1": "Feedforward networks on MNIST",
+    "B.1.1": "Feedforward networks, the hypernet generates weights only: the figures",
+    "B.1.2": "Feedforward networks, the hypernet generates weights and biases: the figures",
+    "B.1.3": "Combinations of fan-in and fan-out",
+    "5.2": "Continual learning on regression tasks",
+    "B.2": "Continual learning, in the appendix",
+    "5.3": "Convolutional networks on CIFAR-10",
+    "B.3": "Convolutional networks, in the appendix",
+    "5.4": "Bayesian neural networks on ImageNet",
+    "5": "How Section 5 closes",
+}
+
+
+def _ordered() -> tuple[Claim, ...]:
+    every = [
+        *feedforward.CLAIMS,
+        *figures.CLAIMS,
+        *continual.CLAIMS,
+        *convolutional.CLAIMS,
+        *bayesian.CLAIMS,
+        *closing.CLAIMS,
+    ]
+    places = list(SECTIONS)
+    return tuple(sorted(every, key=lambda claim: places.index(claim.section)))
+
+
+CLAIMS: Final = _ordered()
+
+REMARKS: Final = (
+    Remark(
+        "5",
+        "All experiments use plain SGD and draw from uniform distributions of the stated variances.",
+        "Set-up, and the default here; hyperverify run checks the variances themselves.",
+    ),
+    Remark(
+        "5.3",
+        "The methods do not handle residual connections, which Ha et al.'s mainnet has.",
+        "A limit that the authors state; nothing here has residual connections.",
+    ),
+    Remark(
+        "5.4",
+        "Bayesian networks improve calibration and estimate uncertainty.",
+        "Background, of other work; calibration is not measured.",
+    ),
+    Remark(
+        "5.4",
+        "Variances from a principle are preferable to Ukai et al.'s heuristics by trial and error.",
+        "A judgement; their heuristics are not among the initializations compared.",
+    ),
+    Remark(
+        "5.4",
+        "Batch norm should not be relied on, least of all where memory limits the batch: it needs large ones.",
+        "Advice, and an argument from other work (Wu and He); the batch is not varied here.",
+    ),
+    Remark(
+        "5.4",
+        "How batch norm and initialization interact is not well understood, even in classical nets.",
+        "An opinion on the state of knowledge.",
+    ),
+    Remark(
+        "B.1 to B.4",
+        "Widths, batch sizes, learning rates, epochs, embeddings, regularization, what is measured and when.",
+        "Set-up: each record states its own, and where the paper leaves it open how it was read.",
+    ),
+    Remark(
+        "B.1.3",
+        "Glorot and Bengio took the harmonic mean; He et al. remark that either rule suffices since the two differ by "
+        "a factor that does not depend on depth.",
+        "Cited, and a consequence of the formulas: the gains of the two rules differ by d_i/d_j a layer, whose product "
+        "over the layers is the output's width over the input's.",
+    ),
+    Remark(
+        "B.4",
+        "Ukai et al. showed that L2-regularization and stochastic embeddings make a hypernet Bayesian; test losses are "
+        "left out of Figure 6 for their cost.",
+        "Cited work, and set-up.",
+    ),
+)
+"""Sentences of Section 5 and Appendix B on which nothing is measured."""
