@@ -4,41 +4,22 @@ from __future__ import annotations
 
 import builtins
 import re
-import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import typer
+from documents import DOCS, PAGES, blocks, name_of, named, prose
 
 import hyperverify
 from hyperverify import cli
 from hyperverify.schema import Check, Environment, Run
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("*.md"), *(p for p in [ROOT / "README.md"] if p.is_file())])
-
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 ARROW = re.compile(r"#\s*->\s*(.*?)\s*$")
-
-
-def blocks(page: Path, language: str) -> list[tuple[int, str]]:
-    """The fenced blocks of a language, each with the line of the page that it starts on."""
-    text = page.read_text(encoding="utf-8")
-    return [
-        (text.count("\n", 0, found.start(2)), found.group(2))
-        for found in FENCE.finditer(text)
-        if found.group(1) == language
-    ]
-
-
-def prose(page: Path) -> str:
-    """The page without its code blocks."""
-    return FENCE.sub("", page.read_text(encoding="utf-8"))
 
 
 def printer(page: Path, lines: list[str], checked: list[int]) -> Any:
@@ -56,11 +37,12 @@ def printer(page: Path, lines: list[str], checked: list[int]) -> Any:
     return recorded
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_python_blocks_run_in_order(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     lines = page.read_text(encoding="utf-8").splitlines()
     found = blocks(page, "python")
     checked: list[int] = []
@@ -69,6 +51,10 @@ def test_python_blocks_run_in_order(
     threads = torch.get_num_threads()
     try:
         for line, source in found:
+            name = named(source)
+            if name is not None:
+                Path(name).write_text(source, encoding="utf-8")
+                monkeypatch.delitem(sys.modules, Path(name).stem, raising=False)
             code = compile("\n" * line + source, str(page), "exec", dont_inherit=True)
             exec(code, namespace)  # noqa: S102 - our own pages
     finally:
@@ -88,7 +74,7 @@ def slug(heading: str) -> str:
     return kept.replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
     for link in LINK.findall(prose(page)):
         if re.match(r"[a-z]+:", link):
@@ -99,20 +85,6 @@ def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
         if anchor and target.suffix == ".md":
             headings = re.findall(r"^#+ (.*)$", prose(target), re.MULTILINE)
             assert anchor in [slug(heading) for heading in headings], f"{page.name}: no {link}"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_are_spelled_as_the_command_line_has_them(page: Path) -> None:
-    group = typer.main.get_command(cli.app)
-    for _, block in blocks(page, "console"):
-        for line in block.splitlines():
-            called = re.split(r"[|>;&]", line.removeprefix("$ "))[0]
-            words = shlex.split(called, comments=True)
-            if not line.startswith("$ hyperverify") or len(words) < 2 or words[1][0] == "-":
-                continue
-            parent = group.make_context("hyperverify", words[1:], resilient_parsing=True)
-            command = group.commands[words[1]]  # a KeyError: no such command
-            command.make_context(words[1], words[2:], parent=parent)
 
 
 def test_using_names_every_option_and_every_key() -> None:
@@ -140,3 +112,16 @@ def test_architecture_maps_every_module() -> None:
     mapped = set(re.findall(r"^\| `([\w/]+\.py)` \|", text, re.MULTILINE))
     assert modules - mapped == set(), "modules that the map lacks"
     assert mapped - modules == set(), "modules that the map has and the package lacks"
+
+
+def test_the_reference_names_what_there_is() -> None:
+    for page in sorted((DOCS / "reference").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for name, options in re.findall(r"^::: (\S+)\n((?:    .*\n)*)", text, re.MULTILINE):
+            module = import_module(name)
+            assert module.__doc__, f"{page.name}: {name} has no docstring"
+            for member in re.findall(r"- (\w+)$", options, re.MULTILINE):
+                assert hasattr(module, member), f"{page.name}: {name} has no {member}"
+    index = (DOCS / "reference" / "index.md").read_text(encoding="utf-8")
+    for name in hyperverify.__all__:
+        assert f"`{name}`" in index, f"hyperverify.{name} is not in the reference"

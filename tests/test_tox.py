@@ -25,7 +25,7 @@ PYTHONS, BACKENDS = ("py311", "py312", "py313"), ("cpu", "compile", "bf16", "cud
 CELLS = ["-".join(cell) for cell in itertools.product(PYTHONS, BACKENDS, ("pinned", "oldest"))]
 OTHERS = {
     "report", "properties", "nightly", "calibration", "mutation", "bench",
-    "lint", "types", "imports", "docs", "minimal", "libraries",
+    "lint", "types", "imports", "docs", "site", "minimal", "libraries",
 }  # fmt: skip
 
 
@@ -74,7 +74,8 @@ def test_bare_tox_runs_the_matrix_and_the_checks(
     environments: configparser.ConfigParser,
 ) -> None:
     listed = environments["tox"]["env_list"].split()
-    assert {*listed} == {*CELLS, "lint", "types", "imports", "docs", "minimal", "properties"}
+    others = {"lint", "types", "imports", "docs", "site", "minimal", "properties"}
+    assert {*listed} == {*CELLS, *others}
     assert len(listed) == len({*listed})
 
 
