@@ -17,6 +17,7 @@ import typer
 from hyperverify import __version__, streams
 from hyperverify.campaign_command import campaign_command
 from hyperverify.check_command import check_command
+from hyperverify.claims_command import claims_command
 from hyperverify.errors import HyperverifyError, Interrupted
 from hyperverify.experiment_command import experiment_command
 from hyperverify.report_command import report_command
@@ -166,6 +167,7 @@ def _run(settings: RunSettings, show: Any) -> Run:
 
 app.command("check", cls=Command)(check_command)
 app.command("experiment", cls=Command)(experiment_command)
+app.command("claims", cls=Command)(claims_command)
 app.command("campaign", cls=Command)(campaign_command)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from itertools import count
 from pathlib import Path
@@ -101,13 +101,21 @@ def write(run: Run, folder: Path | None, *, force: bool = False) -> list[Path]:
         ) from None
 
 
-def write_reports(run: Run, source: Path, html: Path | None = None) -> list[Path]:
+def write_reports(
+    run: Run,
+    source: Path,
+    html: Path | None = None,
+    old: Run | None = None,
+    extras: Mapping[Path, str] | None = None,
+) -> list[Path]:
     """Write report.html and junit.xml of a run beside its run.json, or the page alone to ``html``.
 
     Args:
         run: the record.
         source: its run.json, or the folder of it; the page's replay commands name it so.
         html: the file that the page goes to instead.
+        old: an older run that the page holds this one against.
+        extras: texts that are written as well, by path.
 
     Returns:
         The paths that were written.
@@ -119,18 +127,18 @@ def write_reports(run: Run, source: Path, html: Path | None = None) -> list[Path
 
     folder = source if source.is_dir() else source.parent
     named = folder if source.name == RUN_FILE else source
-    texts = _reports(run, folder, str(named))
+    texts = _reports(run, folder, str(named), old)
     if html is not None:
         texts = {html: texts[folder / REPORT_FILE]}
-    return write_together(texts)
+    return write_together({**texts, **(extras or {})})
 
 
-def _reports(run: Run, folder: Path, named: str = "") -> dict[Path, str]:
+def _reports(run: Run, folder: Path, named: str = "", old: Run | None = None) -> dict[Path, str]:
     """The page and the XML of a run that the page's replay commands name ``named``."""
     from hyperverify.junit import to_junit
     from hyperverify.report import render
 
-    page = render(run, run_path=named or str(folder))
+    page = render(run, run_path=named or str(folder), old=old)
     return {folder / REPORT_FILE: page, folder / JUNIT_FILE: to_junit(run)}
 
 
@@ -159,6 +167,30 @@ def check_reports(sources: Iterable[str], out: str | None) -> None:
             allowed = f"one run a folder, each once ({taken[page]} has the same report)"
             raise BadArgument("RUN", source, allowed)
         taken[page] = source
+
+
+def check_extras(source: str, out: str | None, extras: Mapping[str, str | None]) -> None:
+    """Refuse, before anything is written, a further file that would replace a record or another.
+
+    Args:
+        source: the run, as it was typed.
+        out: the page's file, if it was asked for.
+        extras: the further files, by option.
+
+    Raises:
+        BadArgument: one of them is another file of this call, or a run's record.
+    """
+    path = Path(source)
+    folder, record = (path, path / RUN_FILE) if path.is_dir() else (path.parent, path)
+    targets = [folder / REPORT_FILE, folder / JUNIT_FILE] if out is None else [Path(out)]
+    taken = {os.path.realpath(target) for target in [record, *targets]}
+    for option, value in extras.items():
+        if value is None:
+            continue
+        place = os.path.realpath(value)
+        if place in taken or Path(value).name == RUN_FILE:
+            raise BadArgument(option, value, "a file of its own, not the record of a run")
+        taken.add(place)
 
 
 def _new_folder() -> Path:

@@ -115,7 +115,7 @@ def test_the_other_environments(environments: configparser.ConfigParser) -> None
         assert name in of(environments, "libraries", "set_env")
     assert of(environments, "minimal", "package") == "wheel"
     assert not of(environments, "minimal", "extras").strip()
-    for name in OTHERS - {"report", "lint", "imports", "minimal"}:
+    for name in OTHERS - {"report", "lint", "imports", "minimal", "site"}:
         assert "test" in of(environments, name, "extras").split()
         assert "OMP_NUM_THREADS=1" in of(environments, name, "set_env")
 

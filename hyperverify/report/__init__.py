@@ -21,7 +21,9 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from hyperverify.report import figures, words
+from hyperverify.report.compare import compare
 from hyperverify.report.maths import mathml
+from hyperverify.report.quantiles import quantiles
 from hyperverify.report.view import view
 from hyperverify.store import FILE_NAME, Run, printable, write_atomically
 
@@ -29,14 +31,17 @@ __all__ = ["render", "write_report"]
 
 # Failures drawn in full at the top of the page; the rest of a disaster is a list of links.
 MAX_CARDS = 12
+# Changes of one kind that are named, of a run that is held against an older one.
+MAX_CHANGES = 60
 
 
-def render(run: Run, *, run_path: str = FILE_NAME) -> str:
+def render(run: Run, *, run_path: str = FILE_NAME, old: Run | None = None) -> str:
     """The report of a run as one self-contained HTML page.
 
     Args:
         run: a record, from :func:`hyperverify.store.read_run` or from a run that has just ended.
         run_path: what the replay commands name as the run: a path of ``run.json`` or its folder.
+        old: an older run; the page then opens with what has changed since.
 
     Returns:
         The page. The same run gives the same text, byte for byte.
@@ -49,7 +54,9 @@ def render(run: Run, *, run_path: str = FILE_NAME) -> str:
         run=run,
         view=view(run, run_path),
         run_path=run_path,
+        comparison=None if old is None else compare(run, old),
         plots=figures.depth_plots(run.checks),
+        quantiles=quantiles(run.checks),
         band=band,
         style=Markup(style),  # noqa: S704 - a file of this package
         script=Markup(script),  # noqa: S704 - the same
@@ -63,6 +70,7 @@ def render(run: Run, *, run_path: str = FILE_NAME) -> str:
             )
         ),
         max_cards=MAX_CARDS,
+        max_changes=MAX_CHANGES,
     )
 
 
@@ -96,6 +104,7 @@ def page_template(name: str) -> Template:
         chance=words.chance,
         prose=words.prose,
         finding=words.finding,
+        offset=words.offset,
         disagree=words.disagree,
         raw=_raw,
         strip=figures.strip,
@@ -104,6 +113,8 @@ def page_template(name: str) -> Template:
     names = cast("dict[str, Any]", environment.globals)
     names.update(
         headline=words.headline,
+        subject=words.subject,
+        citation=words.citation,
         guarantee=words.guarantee,
         intervals=words.intervals,
         pooled=words.pooled,

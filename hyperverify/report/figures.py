@@ -12,9 +12,10 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -39,11 +40,13 @@ class Strip:
 
     ``None`` is a part that cannot be drawn (a measurement that is not finite), or one that is not
     needed: ``formula`` stands only where it is another value than the prediction. ``usual`` strips
-    share one axis, that of the run's tolerance.
+    share one axis, that of the run's tolerance. ``closing`` is path data: how the interval narrowed,
+    from the first look at the top to the last, just above the interval itself.
     """
 
     usual: bool
     band: tuple[int, int]
+    closing: str
     interval: tuple[int, int] | None
     measured: int | None
     formula: int | None
@@ -77,6 +80,7 @@ def strip(check: Check, tolerance: float | None = None) -> Strip:
     return Strip(
         usual=usual,
         band=(place(-half_band), place(half_band)),
+        closing=_closing(check, place),
         interval=interval,
         measured=None if math.isnan(measured) else place(measured),
         formula=None if math.isnan(formula) else place(formula),
@@ -87,6 +91,41 @@ def strip(check: Check, tolerance: float | None = None) -> Strip:
         + ("" if usual else f", tolerance ±{words.percent(check.tolerance)}")
         + ("" if math.isnan(formula) else f", formula {words.offset(formula)}"),
     )
+
+
+# Of the looks at a check its strip shows the last of each stretch, so few that thousands fit a page.
+_LOOKS: Final = 5
+_CLOSING: Final = (10, 44)
+
+
+def looks(check: Check) -> list[tuple[int, float, float]]:
+    """The looks that can be drawn: degrees of freedom, and the logs of the interval's ends."""
+    return [
+        (n, math.log(low), math.log(high))
+        for n, low, high in check.trail
+        if n > 0 and 0 < low <= high < math.inf
+    ]
+
+
+def _closing(check: Check, place: Callable[[float], int]) -> str:
+    """The narrowing interval as an area, its height the log of the degrees of freedom."""
+    seen = looks(check)
+    if len(seen) < 2 or seen[-1][0] <= seen[0][0]:
+        return ""
+    start, span = math.log(seen[0][0]), math.log(seen[-1][0]) - math.log(seen[0][0])
+    top, bottom = _CLOSING
+    kept: dict[int, tuple[int, int, int]] = {}  # by stretch; the first look is one of its own
+    for number, (n, low, high) in enumerate(seen):
+        share = (math.log(n) - start) / span
+        y = round(top + (bottom - top) * share)
+        kept[math.ceil(share * (_LOOKS - 1)) if number else 0] = (place(low), place(high), y)
+    points = list(kept.values())
+    around = [(high, y) for _, high, y in points] + [(low, y) for low, _, y in points[::-1]]
+    (x, y), *_ = around
+    steps = " ".join(
+        f"{to_x - from_x} {to_y - from_y}" for (from_x, from_y), (to_x, to_y) in pairwise(around)
+    )
+    return f"M{x} {y}l{steps.replace(' -', '-')}z"
 
 
 def usual_axis(tolerance: float) -> tuple[tuple[int, int], str, str]:
@@ -110,11 +149,7 @@ class Funnel:
 
 def funnel(check: Check) -> Funnel | None:
     """How a check's interval narrowed with its degrees of freedom; None with under two points."""
-    trail = [
-        (n, math.log(low), math.log(high))
-        for n, low, high in check.trail
-        if n > 0 and 0 < low <= high < math.inf
-    ]
+    trail = looks(check)
     if len(trail) < 2:
         return None
     half_band = math.log1p(check.tolerance)
@@ -281,7 +316,7 @@ def _depth_plot(number: int, key: tuple[str, str, str, str], series: dict[str, C
     return Plot(
         title=title,
         description=description,
-        svg=themed(buffer.getvalue(), prefix=f"p{number}-"),
+        svg=described(themed(buffer.getvalue(), f"p{number}-"), f"p{number}", title, description),
         checks=tuple(series.values()),
     )
 
@@ -366,6 +401,15 @@ def themed(svg: str, prefix: str) -> Markup:
         svg = svg.replace(colour, f"var(--s{index})")
     svg = svg.replace(_INK, "currentColor").replace(_GRID, "var(--line)")
     return Markup(svg)  # noqa: S704 - matplotlib has escaped every label
+
+
+def described(svg: Markup, prefix: str, title: str, description: str) -> Markup:
+    """A drawing with its title and its description in words, for those who do not see it."""
+    named = Markup(
+        'role="img" aria-labelledby="{0}-t" aria-describedby="{0}-d">'
+        '<title id="{0}-t">{1}</title><desc id="{0}-d">{2}</desc>'
+    ).format(prefix, printable(title), printable(description))
+    return Markup(svg.replace('aria-hidden="true">', named, 1))  # noqa: S704 - both are safe
 
 
 def _presentation(match: re.Match[str]) -> str:

@@ -46,7 +46,7 @@ def tally(checks: Iterable[Check]) -> str:
 class Item:
     """One check with its number in the page and what is printed in its place.
 
-    ``where`` is the place in the network, ``network`` its shape; ``assumptions`` are numbers in the
+    ``where`` is the place in the network, ``network`` its shape, ``backend`` what it ran on; ``assumptions`` are numbers in the
     list of ``section``; ``seed`` is None where the seed path stands beside the specification, for
     all its checks.
     """
@@ -57,7 +57,9 @@ class Item:
     command: str
     where: str
     network: str
+    backend: str = ""
     formula_number: int | None = None
+    departure_number: int | None = None
     seed: str | None = None
     section: int = 0
     assumptions: tuple[int, ...] = ()

@@ -100,9 +100,9 @@ def short(value: float) -> str:
     return power if times and mantissa == "1" else mantissa + times + power
 
 
-def percent(fraction: float) -> str:
+def percent(fraction: float, digits: int = 3) -> str:
     """A fraction as a percentage: ``2 %``, ``0.5 %``."""
-    return f"{fraction * 100:.3g}\N{NO-BREAK SPACE}%"
+    return f"{fraction * 100:.{digits}g}\N{NO-BREAK SPACE}%"
 
 
 def chance(probability: float) -> str:
@@ -260,14 +260,15 @@ def guarantee_of(run: RunHead, total: int, simulated: int) -> str:
     margin = percent(run.tolerance)
     if run.verdict == "VERIFIED":
         text = (
-            f"If any scale were off by more than {margin}, its check would still have passed with "
-            f"a chance of at most {missed}; and had every prediction been right, the chance of a "
-            f"false alarm anywhere in this run was at most {false_alarm}."
+            "If every prediction were right, a run like this would raise a false alarm with a "
+            f"chance of at most {false_alarm}. If a scale were off by more than {margin}, its check "
+            f"would catch it with a chance of at least {percent(1 - run.beta, 6)} (and miss it at "
+            f"most {missed} times)."
         )
     elif run.verdict == "REFUTED":
         text = (
-            "Were every prediction right, the chance that even one check of this run is refuted "
-            f"would be at most {false_alarm}; a check that passed could still be off by more than "
+            "If every prediction were right, a run like this would refute even one check with a "
+            f"chance of at most {false_alarm}. A check that passed could still be off by more than "
             f"{margin} with a chance of at most {missed}."
         )
     else:
@@ -311,6 +312,29 @@ def headline_of(run: RunHead, total: int, split: int) -> str:
         verb = "contradicts its prediction" if refuted == 1 else "contradict their predictions"
         return f"{refuted:,} of {checks} {verb}."
     return f"{run.counts.INCONCLUSIVE:,} of {checks} ran out of samples undecided."
+
+
+def subject(run: RunHead, rules: int, methods: int, networks: int) -> str:
+    """What was put to the test, for a reader who opens the page without knowing."""
+    return (
+        "Do the weights, activations and gradients of a network whose weights another network "
+        "generates start at the scale that its initialization promises? Asked of "
+        f"{plural(rules, 'rule')}, {plural(methods, 'initialization')} and "
+        f"{plural(networks, 'network')} on {run.device}, {run.dtype}."
+    )
+
+
+def citation(run: RunHead) -> str:
+    """The paper and this run, as a reader of a paper would look for them."""
+    commit = run.environment.git_commit
+    made = f", commit {commit[:12]}" if commit else ""
+    return (
+        "O. Chang, L. Flokas, H. Lipson. Principled Weight Initialization for Hypernetworks. "
+        "International Conference on Learning Representations (ICLR), 2020.\n"
+        f"hyperverify {run.hyperverify_version}{made}. Suite {run.suite}, root seed "
+        f"{run.root_seed}, {run.device}, {run.dtype}, {run.backend}, {run.started[:10]}: "
+        f"{run.verdict}."
+    )
 
 
 def _at_least(beta: float) -> str:
