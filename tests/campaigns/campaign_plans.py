@@ -42,7 +42,13 @@ trunk = 0
 """
 
 _STARTED: list[subprocess.Popen[str]] = []
-QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "dumb", "COLUMNS": "200"}
+QUIET = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "TERM": "dumb",
+    "COLUMNS": "200",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
 
 
 def a_plan(text: str = TINY) -> Plan:
@@ -91,7 +97,10 @@ def call(*arguments: str) -> Answer:
 
 
 def started(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """The command line in a process, and a group, of its own."""
+    """The command line in a process, and a group, of its own.
+
+    No bytecode is written: where files may not grow, Python would leave half of a module's behind.
+    """
     words = [sys.executable, "-m", "hyperverify", *map(str, arguments)]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(words, env=QUIET, start_new_session=True, **pipes, **options)
