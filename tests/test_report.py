@@ -396,7 +396,10 @@ def test_every_drawing_says_in_words_what_it_shows(page: Page, run: Run, source:
     assert len(strips) == len(run.checks) + MAX_CARDS
     titles = re.findall(r"<title>(Measured [^<]+, interval [^<]+ to [^<]+)</title>", source)
     assert len(titles) == len(strips)
-    assert len(page.all("desc")) == source.count('<figure class="funnel">') > 0
+    funnels, plots = source.count('<figure class="funnel">'), len(figures.depth_plots(run.checks))
+    pivots = source.count('class="qq"')
+    assert min(funnels, plots) > 0
+    assert len(page.all("desc")) == funnels + plots + pivots
 
 
 def test_the_same_run_gives_the_same_page(run: Run, source: str) -> None:

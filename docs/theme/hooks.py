@@ -13,7 +13,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 ALONE = ("index.md", "tutorial.md")
-FILES = ("reports/sample/report.html", "reports/sample/report.png")
+FILES = (
+    "reports/sample/report.html",
+    "reports/sample/report.png",
+    *(
+        f"reports/experiments/{name}.html"
+        for name in ("claims", "mnist", "continual", "cifar", "imagenet")
+    ),
+)
 
 LINK = re.compile(r"(\]\()([^)\s:#]+)(?=[)#])")
 
