@@ -8,7 +8,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,7 +122,11 @@ def _command(name: str, settings: ExperimentSettings) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Generator[None]:
-    """Hold the folder while the block runs; the system lets go of it when a process dies."""
+    """Hold the folder while the block runs; the system lets go of it when a process dies.
+
+    A folder that was made for it and has nothing in it at the end is taken away again.
+    """
+    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / _LOCK).open("w")
@@ -143,5 +147,10 @@ def _alone(folder: Path) -> Generator[None]:
             raise HyperverifyError(
                 f"another process is at work in {folder}; allowed: another --out"
             ) from None
-        yield
-        (folder / _LOCK).unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            (folder / _LOCK).unlink(missing_ok=True)
+            if made:
+                with suppress(OSError):  # there is something in it
+                    folder.rmdir()

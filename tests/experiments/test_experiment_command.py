@@ -204,6 +204,7 @@ def test_results_go_to_a_folder_by_the_settings(
     [
         (["svhn"], "EXPERIMENT is 'svhn'; allowed: one of mnist, continual, cifar"),
         (["cifar"], "cifar needs --data DIR, the folder of CIFAR-10's official files"),
+        (["continual", "--reading", "foo"], "--reading is 'foo'; allowed: of continual optimizer"),
         (["mnist", "--preset", "big"], "--preset is 'big'; allowed: one of smoke, standard, paper"),
         (["mnist", "--seed", "-1"], "--seed is '-1'; allowed: an integer from 0"),
         (["mnist", "--seed", "x"], "--seed is 'x'; allowed: an integer of at least 0"),
@@ -228,6 +229,7 @@ def test_a_mistake_is_one_line(
     assert error.startswith("hyperverify: ")
     assert error.count("\n") == 1
     assert said in error
+    assert {path.name for path in tmp_path.rglob("*")} <= {"reports"}  # nothing of the run
 
 
 def test_an_interrupted_run_says_how_to_go_on(
