@@ -31,6 +31,8 @@ __all__ = ["render", "write_report"]
 
 # Failures drawn in full at the top of the page; the rest of a disaster is a list of links.
 MAX_CARDS = 12
+# LaTeX of that many letters may be wider than a phone: the keyboard must be able to scroll it.
+WIDE_FORMULA = 50
 # Changes of one kind that are named, of a run that is held against an older one.
 MAX_CHANGES = 60
 
@@ -70,6 +72,7 @@ def render(run: Run, *, run_path: str = FILE_NAME, old: Run | None = None) -> st
             )
         ),
         max_cards=MAX_CARDS,
+        wide=WIDE_FORMULA,
         max_changes=MAX_CHANGES,
     )
 

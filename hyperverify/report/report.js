@@ -79,6 +79,7 @@
       part("Network", twin);
     }
     check.append(more);
+    for (const line of more.querySelectorAll(".formula > span")) if (line.scrollWidth > line.clientWidth) line.tabIndex = 0;
     for (const code of check.querySelectorAll("code.cmd, pre.py")) copyable(code);
   };
   document.addEventListener("toggle", (event) => {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import SCREENSHOTS, WIDTHS, Visitor
+from browsing import ROOT, SCREENSHOTS, WIDTHS, Visitor
 from synthetic import HOSTILE, hostile_run, synthetic_run
 
 from hyperverify.report import render, words
@@ -252,6 +252,18 @@ def test_axe_finds_nothing_in_a_run_without_failures(visitor: Visitor, tmp_path:
     path = tmp_path / "verified.html"
     path.write_text(render(synthetic_run(20, verified_only=True)), encoding="utf-8")
     visitor.open(path)
+    assert visitor.violations() == []
+
+
+SAMPLE = ROOT / "reports" / "sample" / "report.html"
+
+
+@pytest.mark.parametrize("width", ["phone", "wide"])
+def test_axe_finds_nothing_in_the_sample(visitor: Visitor, width: str) -> None:
+    """A real run: the formulas are as wide as they come."""
+    visitor.emulate(width=WIDTHS[width])
+    visitor.open(SAMPLE, "#c20")
+    visitor.until("document.querySelector('#c20 .more') !== null")
     assert visitor.violations() == []
 
 
