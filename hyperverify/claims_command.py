@@ -62,10 +62,13 @@ def claims_command(
 def _targets(out: str, json_file: str | None) -> tuple[Path, Path]:
     """The page and its data: two files, by names that files may have."""
     for option, name in (("--out", out), ("--json", json_file)):
-        if name is not None and (not name.strip() or Path(name).is_dir()):
+        if name is not None and not name.strip():
             raise BadArgument(option, name, "the name of a file")
     page = Path(out)
     data = page.with_suffix(".json") if json_file is None else Path(json_file)
+    for option, path in (("--out", page), ("--json", data)):
+        if os.path.lexists(path) and not path.is_file():  # a folder, a device: nothing to replace
+            raise BadArgument(option, str(path), "the name of a file")
     if os.path.realpath(page) == os.path.realpath(data):
         raise BadArgument("--json", str(data), "another file than the page")
     return page, data

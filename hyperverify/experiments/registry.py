@@ -78,8 +78,7 @@ class Experiment:
         found: dict[str, str] = {}
         for name, value in readings:
             if value not in self.readings.get(name, ()):
-                typed = f"{name}={value}" if value else name
-                raise BadArgument("reading", typed, self._allowed())
+                raise BadArgument("reading", f"{name}={value}", self._allowed())
             if name in found:
                 raise BadArgument("reading", f"{name}={value}", f"each name once, {name} is there")
             found[name] = value

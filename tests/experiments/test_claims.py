@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -666,3 +667,13 @@ def test_the_page_says_what_was_found_by_seed() -> None:
     assert "1 of 2</td>" in text
     assert "put to the test, with 2 records." in text
     assert "put to the test, with 1 record." in render(judge(sources[:1]), sources[:1])
+
+
+def test_what_is_no_file_is_not_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert cli.main(["claims", str(tmp_path), "--out", str(pipe)]) == 2
+    assert f"--out is '{pipe}'; allowed: the name of a file" in capsys.readouterr().err
+    assert pipe.is_fifo()

@@ -204,7 +204,6 @@ def test_results_go_to_a_folder_by_the_settings(
     [
         (["svhn"], "EXPERIMENT is 'svhn'; allowed: one of mnist, continual, cifar"),
         (["cifar"], "cifar needs --data DIR, the folder of CIFAR-10's official files"),
-        (["continual", "--reading", "foo"], "--reading is 'foo'; allowed: of continual optimizer"),
         (["mnist", "--preset", "big"], "--preset is 'big'; allowed: one of smoke, standard, paper"),
         (["mnist", "--seed", "-1"], "--seed is '-1'; allowed: an integer from 0"),
         (["mnist", "--seed", "x"], "--seed is 'x'; allowed: an integer of at least 0"),
