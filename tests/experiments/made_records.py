@@ -192,6 +192,7 @@ def cifar(*, right: bool = True, **more: Any) -> Source:
     arrays |= {f"{name}/steps": STEPS, f"{name}/train_loss": curves["fan-in"]}
     arrays[f"{name}/rates"] = np.array([1e-4, 1e-6])
     arrays[f"{name}/probe/train_loss"] = np.stack([curves["fan-in"]] * 2)
+    arrays[f"{name}/probe/steps"] = arrays["hyperfan-in/steps"]
     arms.append(arm(name, "fan-in", {}))
     return record("cifar", arms, arrays, **more)
 

@@ -446,6 +446,16 @@ def test_fan_out_begins_later_by_more_than_a_tenth_and_does_begin() -> None:
     assert held(convolutional.delayed(source), "Kaiming fan-out less") == [True] * 2
     source = changed(made.cifar(), **{"fan-out__train_loss": np.full(made.POINTS, 2.4)})
     assert held(convolutional.delayed(source), "Kaiming fan-out: when") == [False]
+    assert held(convolutional.delayed(source), "Kaiming fan-out less") == [False] * 2
+
+
+@pytest.mark.parametrize(("point", "counted"), [(3, True), (2, False)])
+def test_tries_too_short_for_hyperfan_to_begin_are_not_counted(point: int, counted: bool) -> None:
+    source = made.cifar()  # hyperfan begins at point 3
+    steps = source.arrays["hyperfan-in/steps"]
+    short = changed(source, **{"fan-in-searched__probe__steps": steps[: point + 1]})
+    (tries,) = [part for part in convolutional.never(short) if "short tries" in part.words]
+    assert tries.counts is counted
 
 
 @pytest.mark.parametrize(("factor", "substantial"), [(2.0, True), (1.99, False)])

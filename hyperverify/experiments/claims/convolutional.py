@@ -59,7 +59,10 @@ def begun(source: Source, arm: str) -> float:
 
 
 def never(source: Source) -> Sequence[Part]:
-    """Whether Kaiming fan-in begins to train at any of the learning rates that were tried."""
+    """Whether Kaiming fan-in begins to train at any of the learning rates that were tried.
+
+    Tries in which hyperfan would not have begun either show nothing: they are told and not counted.
+    """
     found = source.arm(_SEARCHED)
     rates = source.array(f"{_SEARCHED}/rates", 1)
     tries = source.array(f"{_SEARCHED}/probe/train_loss", 2)
@@ -70,14 +73,15 @@ def never(source: Source) -> Sequence[Part]:
         )
     with np.errstate(invalid="ignore"):
         learned = (tries[:, -1] < BEGUN * _GUESSING).sum()
+    batches = float(source.array(f"{_SEARCHED}/probe/steps", 1)[-1])
+    needed = max(begun(source, n) * source.array(f"{n}/steps", 1)[-1] for n in HYPERFAN)
+    tried = f"short tries of {batches:g} batches that have begun to train at their end, of {len(rates)} rates"
     words = "when it begins to train, share of training"
+    shown = f"Kaiming fan-in: {tried}"
+    too_short = batches < needed < math.inf
     return [
-        Part(
-            f"Kaiming fan-in: short tries that have begun to train at their end, of {len(rates)} rates",
-            float(learned),
-            AT_MOST,
-            0.0,
-        ),
+        Part(shown, float(learned)) if too_short else Part(shown, float(learned), AT_MOST, 0.0),
+        Part("hyperfan has begun to train after so many batches", float(needed)),
         Part(f"Kaiming fan-in at the paper's rate: {words}", begun(source, "fan-in"), ABOVE, 1.0),
         Part(
             f"Kaiming fan-in at the best rate of the tries: {words}",
@@ -98,7 +102,8 @@ def delayed(source: Source) -> Sequence[Part]:
         *(
             Part(
                 f"Kaiming fan-out less {name}: when they begin",
-                difference(when, begun(source, name)),
+                # what never begins is not delayed
+                difference(when, begun(source, name)) if math.isfinite(when) else math.nan,
                 ABOVE,
                 AT_ONCE,
             )
@@ -169,7 +174,7 @@ CLAIMS: Final = (
         words="Kaiming fan-in could not be made to train, by a dense search of learning rates down to very small ones.",
         criterion=f"{_BEGUN_WORDS} With Kaiming fan-in it never does: not at the paper's rate, not in a short "
         "try at any of many smaller ones, and not in a whole training at the one whose try did best.",
-        reason=_BEGUN_WHY,
+        reason=_BEGUN_WHY + " A try in which hyperfan would not have begun either is not counted.",
         judges={"cifar": never},
     ),
     Claim(
