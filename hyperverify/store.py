@@ -173,8 +173,8 @@ def write_together(texts: Mapping[Path, str], *, claim: bool = False) -> list[Pa
                 stream.flush()
                 os.fsync(stream.fileno())
         for target in texts:
-            if target.is_dir():
-                raise IsADirectoryError(0, "it is a folder")
+            if target.exists() and not target.is_file():  # a pipe or a device would be gone
+                raise OSError(0, "it is a folder" if target.is_dir() else "it is no file")
         for number, target in enumerate(texts):
             if claim and number == 0:
                 _claim(temporary[target], target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from enum import StrEnum
 from fractions import Fraction
@@ -17,6 +18,7 @@ from synthetic import hostile_run, make_run, synthetic_checks, synthetic_run
 
 from hyperverify import store
 from hyperverify.errors import HyperverifyError
+from hyperverify.experiments.arrays import write_whole
 from hyperverify.store import Check, Run, canonical, exit_status, read_run, write_run
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "run.schema.json"
@@ -315,3 +317,19 @@ def test_the_published_schema_is_current_and_accepts_what_is_written(small: Run)
         data = as_data(small)
         edit(data, at, value)
         assert list(validator.iter_errors(data)), at
+
+
+def _whole(texts: dict[Path, str]) -> None:
+    write_whole(list(texts)[-1], b"arrays")
+
+
+@pytest.mark.parametrize("write", [store.write_together, _whole])
+def test_what_is_no_file_is_not_replaced(
+    tmp_path: Path, write: Callable[[dict[Path, str]], object]
+) -> None:
+    pipe, beside = tmp_path / "pipe", tmp_path / "beside"
+    os.mkfifo(pipe)
+    with pytest.raises(HyperverifyError, match="pipe cannot be written: it is no file"):
+        write({beside: "text", pipe: "text"})
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+    assert pipe.is_fifo()

@@ -67,6 +67,8 @@ def write_whole(path: Path, contents: bytes) -> None:
             stream.write(contents)
             stream.flush()
             os.fsync(stream.fileno())
+        if path.exists() and not path.is_file():  # a pipe or a device would be gone
+            raise OSError(0, "it is no file")
         temporary.replace(path)
     except OSError as error:
         raise HyperverifyError(f"{path} cannot be written: {error.strerror or error}") from error
