@@ -41,7 +41,7 @@ def claims_command(
     with terminal.progress("reading") as show:
         import json
 
-        from hyperverify.experiments.claims.judging import counts, judge, to_data
+        from hyperverify.experiments.claims.judging import counts, judge, ranked, to_data
         from hyperverify.experiments.claims.page import render
         from hyperverify.experiments.claims.sources import read_sources
         from hyperverify.store import write_together
@@ -53,6 +53,10 @@ def claims_command(
         text = json.dumps(to_data(judged, sources), indent=1, allow_nan=False) + "\n"
         written = write_together({page: render(judged, sources), data: text})
     console = terminal.stdout()
+    for finding, claims in ranked(judged).items():
+        for one in claims:
+            line = f"{finding:<21}  {one.tally!s:<28}  {one.claim.id}"
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
     found = ", ".join(f"{count} {name}" for name, count in counts(judged).items())
     console.print(f"{len(judged)} claims: {found}", soft_wrap=True, markup=False)
     for path in written:

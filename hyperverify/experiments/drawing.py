@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -22,6 +24,9 @@ _SERIES: Final = ("#aa0001", "#aa0002", "#aa0003", "#aa0004", "#aa0005", "#aa000
 _INK, _GRID = "#bb0001", "#bb0002"
 _DASHES: Final = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (1, 1.5)), "-")
 _POINTS: Final = 61  # of a curve: more cannot be told apart
+
+_TEXT: Final = re.compile(r"<text [^>]*>")
+_FILL: Final = ' fill="currentColor"'  # which the style sheet says of every text
 
 Floats = NDArray[np.floating[Any]]
 
@@ -273,11 +278,13 @@ def _figure(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph ")
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    prefix = "".join(c for c in title.lower() if c.isascii() and c.isalnum())
-    svg = str(themed(buffer.getvalue(), prefix=f"{prefix}-"))
+    prefix = f"f{zlib.crc32(title.encode()):x}-"  # ids are unique in a page, and short
+    svg = str(themed(buffer.getvalue(), prefix=prefix))
     for n, colour in enumerate(_SERIES, start=1):
         svg = svg.replace(colour, f"var(--s{n})")
     svg = svg.replace(_INK, "currentColor").replace(_GRID, "var(--line)")
+    svg = svg.replace("<svg ", '<svg font-size="9px" ', 1)  # what nearly all texts have, said once
+    svg = _TEXT.sub(lambda text: text[0].replace(' font-size="9px"', "").replace(_FILL, ""), svg)
     return Figure(title, words, Markup(svg))  # noqa: S704 - matplotlib has escaped every label
 
 

@@ -138,6 +138,17 @@ class ArrayFile(Model):
     meaning: dict[str, Text]
 
 
+_SECONDS: Final = (
+    "Wall-clock time in seconds of all sessions that have a part in the result, from the first start to the writing "
+    "of the report, without the time between them; what a killed session did after it last wrote down its time "
+    "(20 seconds at most, as a rule) is not in it. Where `sessions` is null: of the last session alone."
+)
+_SESSIONS: Final = (
+    "How many sessions the run took: one more than it was stopped and taken up again. Null in records of versions "
+    "that did not count them, and of runs that such a version began."
+)
+
+
 class Experiment(Model):
     """One run of one experiment."""
 
@@ -154,7 +165,8 @@ class Experiment(Model):
     readings: tuple[Reading, ...]
     environment: Environment
     started: Moment
-    seconds: Seconds
+    seconds: Annotated[Seconds, Field(description=_SECONDS)]
+    sessions: Annotated[Natural | None, Field(description=_SESSIONS)] = None
     arms: tuple[Arm, ...]
     alpha: Probability
     beta: Probability
@@ -216,6 +228,6 @@ def json_schema() -> dict[str, Any]:
 def canonical(record: Experiment) -> bytes:
     """The record without times, place and command: equal for two runs of one seed and version."""
     data = encode(record.model_dump(mode="python"))
-    for key in ("started", "seconds", "environment", "command"):
+    for key in ("started", "seconds", "sessions", "environment", "command"):
         del data[key]
     return json.dumps(data, sort_keys=True, allow_nan=False).encode()

@@ -6,11 +6,9 @@ import hashlib
 import os
 import shlex
 import shutil
-import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +23,7 @@ from hyperverify.experiments.page import render
 from hyperverify.experiments.parallel import Show
 from hyperverify.experiments.records import ArrayFile, Data, DataFile, Experiment
 from hyperverify.experiments.registry import Outcome, experiment_of
+from hyperverify.experiments.sessions import Sessions
 from hyperverify.experiments.settings import ExperimentSettings
 
 CHECKPOINTS: Final = "checkpoints"
@@ -56,7 +55,6 @@ def execute(
             that the experiment does not know.
         HyperverifyError: another process is at it, or data or folder cannot be used.
     """
-    started, clock = datetime.now(UTC), time.perf_counter()
     chosen = experiment_of(name)
     settings = replace(settings, readings=chosen.chosen(settings.readings))
     checkpoints = folder / CHECKPOINTS
@@ -68,7 +66,13 @@ def execute(
         elif os.path.lexists(finished):
             allowed = f"a folder without an {records.FILE_NAME}, or --force to replace it"
             raise BadArgument("--out", str(folder), allowed)
-        outcome = chosen.run(settings, checkpoints, show)
+        sessions = Sessions(checkpoints)
+        try:
+            outcome = chosen.run(settings, checkpoints, sessions.watch(show))
+        except KeyboardInterrupt:
+            sessions.save()
+            raise
+        sessions.save()
         show(1, 1, "writing the report", 0.0)
         contents = packed(outcome.arrays)
         record = Experiment(
@@ -84,8 +88,9 @@ def execute(
             settings=dict(outcome.settings),
             readings=outcome.readings,
             environment=environment(torch.device("cpu"), settings.workers),
-            started=started.isoformat(timespec="seconds"),
-            seconds=time.perf_counter() - clock,
+            started=sessions.started,
+            seconds=sessions.seconds,
+            sessions=sessions.count,
             arms=outcome.arms,
             alpha=init_checks.ALPHA,
             beta=init_checks.BETA,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +222,33 @@ def imagenet(*, right: bool = True, **more: Any) -> Source:
 
 
 MAKERS = {"mnist": mnist, "continual": continual, "cifar": cifar, "imagenet": imagenet}
+
+
+def changed(source: Source, **arrays: Any) -> Source:
+    """The source with arrays changed, by ``arm__what`` in place of ``arm/what``."""
+    more = {name.replace("__", "/"): value for name, value in arrays.items()}
+    return replace(source, arrays={**source.arrays, **more})
+
+
+def diverged(source: Source, *arms: str) -> Source:
+    """The source with arms that are no longer finite from the sixth measurement and the fifth epoch on."""
+    arrays = dict(source.arrays)
+    for arm in arms:
+        for what in ("activations", "weights", "gradients", "weight-gradients"):
+            rows = arrays[f"{arm}/evolution/{what}"].copy()
+            rows[5:] = np.nan
+            arrays[f"{arm}/evolution/{what}"] = rows
+        losses = arrays[f"{arm}/train_loss"].copy()
+        losses[4:] = np.nan
+        arrays[f"{arm}/train_loss"] = losses
+    return replace(source, arrays=arrays)
+
+
+def stuck(source: Source, *arms: str) -> Source:
+    """The source with arms whose weights stay where they are and whose loss is above guessing's."""
+    arrays = dict(source.arrays)
+    for arm in arms:
+        rows = arrays[f"{arm}/evolution/weights"]
+        arrays[f"{arm}/evolution/weights"] = np.repeat(rows[:1], len(rows), axis=0)
+        arrays[f"{arm}/train_loss"] = 3 + 0.1 * (np.arange(30) % 2)
+    return replace(source, arrays=arrays)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import made_records as made
+from made_records import changed, diverged
 
 from hyperverify import cli
 from hyperverify.errors import HyperverifyError
@@ -178,10 +180,12 @@ def test_the_largest_scale_counts_and_the_rest_stand_beside() -> None:
 # --- thresholds -------------------------------------------------------------------------------------
 
 
-def changed(source: Source, **arrays: Any) -> Source:
-    """The source with arrays changed, by ``arm__what`` in place of ``arm/what``."""
-    more = {name.replace("__", "/"): value for name, value in arrays.items()}
-    return replace(source, arrays={**source.arrays, **more})
+def unjudged(parts: Any, start: str) -> list[str]:
+    """Why the requirements of that beginning are not judged."""
+    found = [part for part in parts if part.counts and part.words.startswith(start)]
+    assert found, f"nothing begins with {start}"
+    assert all(part.judged == (not part.note) for part in found)
+    return [part.note for part in found]
 
 
 def held(parts: Any, start: str) -> list[bool]:
@@ -191,6 +195,8 @@ def held(parts: Any, start: str) -> list[bool]:
 
 
 IN = nets.hypernet("hyperfan-in")
+FAN_IN = nets.hypernet("fan-in")
+XAVIER = "Xavier (Hyper, fan-in)"
 
 
 @pytest.mark.parametrize(
@@ -255,31 +261,16 @@ def test_half_of_training_is_quick(last: int, quick: bool) -> None:
     assert held(parts, "hyperfan-in: settling") == [quick]
 
 
-def test_what_is_not_finite_is_unsteady_explodes_and_is_not_alike() -> None:
-    source, name = made.mnist(), nets.hypernet("fan-in")
-    arrays = dict(source.arrays)
-    for arm in (name, IN):
-        for what in ("activations", "weights", "gradients", "weight-gradients"):
-            rows = arrays[f"{arm}/evolution/{what}"].copy()
-            rows[5:] = np.nan
-            arrays[f"{arm}/evolution/{what}"] = rows
-        losses = arrays[f"{arm}/train_loss"].copy()
-        losses[4:] = np.nan
-        arrays[f"{arm}/train_loss"] = losses
-    gone = replace(source, arrays=arrays)
-    assert held(feedforward.unsteady(gone), "Xavier (Hyper, fan-in)") == [True, True]
-    assert held(feedforward.steady(gone), "hyperfan-in") == [False, False]
+def test_what_is_not_finite_is_of_no_size_and_ends_worse() -> None:
+    gone = diverged(made.mnist(), FAN_IN, IN)
     assert held(feedforward.trained_weights(gone), "hyperfan-in") == [False]
     assert held(figures.evenness(gone, "gradients", "during", biases=False), "hyperfan-in") == [
         False
     ]
-    training = feedforward.steadier_training(gone)
-    assert held(training, "hyperfan-out less Xavier (Hyper, fan-in)") == [True]
-    assert held(training, "hyperfan-in less Xavier (Hyper, harmonic)") == [False]
-    assert held(training, "hyperfan-in less Xavier (Hyper, fan-in)") == [False]  # both diverge
     loss, _, against_diverged = figures.ends(gone, biases=False)[:3]
     assert not loss.holds
     assert not against_diverged.holds
+    assert held(figures.ends(gone, biases=False), f"hyperfan-out against {XAVIER}")[0]
 
 
 @pytest.mark.parametrize(("factor", "exploded"), [(100.0, True), (99.0, False)])
@@ -446,16 +437,19 @@ def test_fan_out_begins_later_by_more_than_a_tenth_and_does_begin() -> None:
     assert held(convolutional.delayed(source), "Kaiming fan-out less") == [True] * 2
     source = changed(made.cifar(), **{"fan-out__train_loss": np.full(made.POINTS, 2.4)})
     assert held(convolutional.delayed(source), "Kaiming fan-out: when") == [False]
-    assert held(convolutional.delayed(source), "Kaiming fan-out less") == [False] * 2
+    assert unjudged(convolutional.delayed(source), "Kaiming fan-out less") == [
+        "what never begins is not delayed"
+    ] * 2  # fmt: skip
 
 
 @pytest.mark.parametrize(("point", "counted"), [(3, True), (2, False)])
-def test_tries_too_short_for_hyperfan_to_begin_are_not_counted(point: int, counted: bool) -> None:
+def test_tries_too_short_for_hyperfan_to_begin_are_not_judged(point: int, counted: bool) -> None:
     source = made.cifar()  # hyperfan begins at point 3
     steps = source.arrays["hyperfan-in/steps"]
     short = changed(source, **{"fan-in-searched__probe__steps": steps[: point + 1]})
     (tries,) = [part for part in convolutional.never(short) if "short tries" in part.words]
-    assert tries.counts is counted
+    assert tries.judged is counted
+    assert tries.holds is counted
 
 
 @pytest.mark.parametrize(("factor", "substantial"), [(2.0, True), (1.99, False)])
@@ -472,6 +466,17 @@ def test_similar_is_a_factor_of_one_and_a_quarter(factor: float, alike: bool) ->
     source = with_summary(made.imagenet(), "all-fan-out", **{"loss at init, mean": 7.0 * factor})
     found = held(bayesian.similar(source), "Kaiming fan-out and hyperfan-in: factor")
     assert found == [alike, True]
+
+
+def test_what_is_not_finite_is_not_slow() -> None:
+    source = made.imagenet()
+    loss = source.arrays["all-fan-in/train_loss"].copy()
+    loss[-1] = np.nan
+    assert unjudged(bayesian.slower(source), "Kaiming fan-in") == ["", ""]
+    parts = bayesian.slower(changed(source, **{"all-fan-in__train_loss": loss}))
+    assert unjudged(parts, "Kaiming fan-in") == [
+        "Kaiming fan-in is not finite: what does not train is not slow"
+    ] * 2  # fmt: skip
 
 
 @pytest.mark.parametrize(("share", "vanished"), [(0.215, True), (0.216, False)])
@@ -543,6 +548,14 @@ def test_the_command_writes_a_page_and_its_data(
     (start,) = [claim for claim in data["claims"] if claim["id"] == "5.2-start"]
     assert start["finding"] == "NOT REPRODUCED"
     assert start["trials"][0]["requirements"][0]["seeds"] == 1
+    assert start["tally"] == {"met": 0, "not_met": 8, "not_judged": 0, "of": 8}
+    assert f"NOT REPRODUCED         {'0 of 8 met':<28}  5.2-start\n" in printed
+    (relu,) = [claim for claim in data["claims"] if claim["id"] == "5.1-relu"]
+    statements = relu["trials"][0]["statements"]
+    assert [one["finding"] for one in statements] == ["REPRODUCED"] * 5
+    assert sum(one["tally"]["of"] for one in statements) == relu["tally"]["of"] == 16
+    named = {row["statement"] for row in relu["trials"][0]["requirements"] if row["relation"]}
+    assert named == {one["statement"] for one in statements}
     again = tmp_path / "again.html"
     json_file = tmp_path / "data.json"
     words = (str(folder), str(wrong), "--out", str(again), "--json", str(json_file))
@@ -626,11 +639,15 @@ class _Page(HTMLParser):
         super().__init__()
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.links: set[str] = set()
+        self.ids: list[str] = []
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
+        self.links |= {value or "" for name, value in attrs if name == "href"}
+        self.ids += [value or "" for name, value in attrs if name == "id"]
         if tag not in {"meta", "link"}:
             self.open.append(tag)
 
@@ -665,7 +682,10 @@ def test_what_a_record_holds_is_escaped_and_the_page_needs_nothing() -> None:
     page.feed(text)
     assert page.open == []
     assert not page.tags & {"script", "link", "iframe", "img", "object"}
-    assert not {a for a in page.attributes if a.startswith("on") or a in {"style", "src", "href"}}
+    assert not {a for a in page.attributes if a.startswith("on") or a in {"style", "src"}}
+    assert len(page.ids) == len(set(page.ids))
+    assert page.links == {f"#{claim.id}" for claim in CLAIMS} | {"#changed"}
+    assert page.links <= {f"#{name}" for name in page.ids}
     assert "default-src &#39;none&#39;; style-src &#39;sha256-" in text
     json.dumps(to_data(judge([hostile]), [hostile]), allow_nan=False)
 
@@ -675,6 +695,13 @@ def test_the_page_says_what_was_found_by_seed() -> None:
     text = render(judge(sources), sources)
     assert "2 seeds (0, 1)" in text
     assert "1 of 2</td>" in text
+    tallies = {one.claim.id: one.tally for one in judge(sources)}
+    for name in ("5.1-relu", "B.1-figure-17"):
+        tally = tallies[name]
+        link = re.search(rf'<a href="#{name}".*?</li>', text)
+        assert link
+        assert f"</svg>{tally.met} of {tally.total}</span>" in link[0]
+        assert f'<span>{tally}</span></span></summary>\n<div class="inside" id="{name}">' in text
     assert "put to the test, with 2 records." in text
     assert "put to the test, with 1 record." in render(judge(sources[:1]), sources[:1])
 

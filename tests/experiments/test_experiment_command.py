@@ -99,12 +99,14 @@ def test_smoke_says_what_came_out_within_half_a_minute(smoke: dict[str, Path], n
         assert what in names or general.replace("weight-QUANTITY", "QUANTITY") in names, key
 
 
-@pytest.mark.slow
-def test_the_published_schema_is_current_and_accepts_what_is_written(
-    smoke: dict[str, Path],
-) -> None:
+def test_the_published_schema_is_current() -> None:
     published = json.loads(SCHEMA.read_text())
     assert published == records.json_schema(), "docs/experiment.schema.json is not current"
+
+
+@pytest.mark.slow
+def test_the_published_schema_accepts_what_is_written(smoke: dict[str, Path]) -> None:
+    published = json.loads(SCHEMA.read_text())
     validator = jsonschema.Draft202012Validator(published)
     validator.check_schema(published)
     for out in smoke.values():

@@ -19,7 +19,9 @@ from hyperverify.experiments.claims.criteria import (
     Part,
     Source,
     furthest,
+    judged_if,
     ratio,
+    under,
 )
 from hyperverify.formulas import variance
 
@@ -71,11 +73,15 @@ def slower(source: Source, setting: str = ALL) -> list[Part]:
     """Its training loss in the last quarter of training against theirs."""
     mine = late_loss(source, f"{setting}-fan-in")
     return [
-        Part(
-            f"Kaiming fan-in over {name}: training loss, mean of the last quarter",
-            ratio(mine, late_loss(source, f"{setting}-{name}")),
-            ABOVE,
-            1.0,
+        judged_if(
+            math.isfinite(mine),
+            Part(
+                f"Kaiming fan-in over {name}: training loss, mean of the last quarter",
+                ratio(mine, late_loss(source, f"{setting}-{name}")),
+                ABOVE,
+                1.0,
+            ),
+            "Kaiming fan-in is not finite: what does not train is not slow",
         )
         for name in HYPERFAN
     ]
@@ -83,12 +89,18 @@ def slower(source: Source, setting: str = ALL) -> list[Part]:
 
 def still(source: Source) -> Sequence[Part]:
     """Both where the last layer is not generated."""
-    return [*higher(source, BUT_LAST), *slower(source, BUT_LAST)]
+    return [
+        *under("a higher initial loss", higher(source, BUT_LAST)),
+        *under("a slower training", slower(source, BUT_LAST)),
+    ]
 
 
 def not_the_solution(source: Source) -> Sequence[Part]:
     """Fan-in's first losses, with batch norm, in both settings."""
-    return [*higher(source), *higher(source, BUT_LAST)]
+    return [
+        *under("all layers are generated", higher(source)),
+        *under("all but the last are", higher(source, BUT_LAST)),
+    ]
 
 
 def similar(source: Source) -> list[Part]:
@@ -106,23 +118,25 @@ def similar(source: Source) -> list[Part]:
             ),
         ):
             words = f"Kaiming fan-out and {name}: factor between them, {what}"
-            parts.append(Part(words, furthest(np.array([one]), np.array([two])), AT_MOST, SIMILAR))
+            factor = furthest(np.array([one]), np.array([two]))
+            parts.append(Part(words, factor, AT_MOST, SIMILAR, of=what))
     return parts
 
 
 def corrected(source: Source) -> Sequence[Part]:
     """Whether fan-out's weights are so small that signals would vanish without batch norm."""
+    shrunk = [
+        Part(
+            f"Kaiming fan-out over {name}: second moments of the generated weights, product over layers",
+            math.exp(_log_gain(source, f"{ALL}-{name}")),
+            AT_MOST,
+            VANISHED,
+        )
+        for name in HYPERFAN
+    ]
     return [
-        *(
-            Part(
-                f"Kaiming fan-out over {name}: second moments of the generated weights, product over layers",
-                math.exp(_log_gain(source, f"{ALL}-{name}")),
-                AT_MOST,
-                VANISHED,
-            )
-            for name in HYPERFAN
-        ),
-        *similar(source),
+        *under("its activations vanish", shrunk),
+        *under("it does as well with batch norm", similar(source)),
     ]
 
 
@@ -207,6 +221,7 @@ def default() -> Sequence[Part]:
             small / large / 4,
             AT_LEAST,
             1 - 1e-9,
+            of="the default falls as 1/fan-in",
         )
     ]
     for relu in (False, True):
@@ -214,7 +229,7 @@ def default() -> Sequence[Part]:
         words = (
             f"Kaiming fan-in's variance ({'ReLU' if relu else 'no ReLU'}) over PyTorch's default"
         )
-        parts.append(Part(words, kaiming / small, AT_MOST, 1 + 1e-9))
+        parts.append(Part(words, kaiming / small, AT_MOST, 1 + 1e-9, of="it is Kaiming's"))
     return parts
 
 

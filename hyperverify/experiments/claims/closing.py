@@ -8,7 +8,14 @@ from typing import Final
 
 from hyperverify.experiments.claims import bayesian, continual, convolutional, nets
 from hyperverify.experiments.claims.claim import PAPER, Claim
-from hyperverify.experiments.claims.criteria import AT_LEAST, AT_MOST, MissingError, Part, Source
+from hyperverify.experiments.claims.criteria import (
+    AT_LEAST,
+    AT_MOST,
+    MissingError,
+    Part,
+    Source,
+    under,
+)
 from hyperverify.experiments.claims.nets import HYPERFAN, classical, hypernet
 
 ERRORS: Final = 3.0
@@ -72,7 +79,10 @@ def _shown(source: Source, arms: Sequence[str]) -> list[Part]:
 
 def either_suffices(source: Source) -> Sequence[Part]:
     """Whether hyperfan-in and hyperfan-out both converge, and to the same."""
-    return [*mnist_trains(source, only=True), *mnist_neither(source, only=True)]
+    return [
+        *under("each of the two trains", mnist_trains(source, only=True)),
+        *under("they come to the same", mnist_neither(source, only=True)),
+    ]
 
 
 def _settings(source: Source) -> list[tuple[str, bool]]:

@@ -20,6 +20,7 @@ from hyperverify.experiments.claims.criteria import (
     Part,
     Source,
     ratio,
+    under,
 )
 
 HYPERFAN: Final = ("hyperfan-in", "hyperfan-out")
@@ -109,7 +110,9 @@ def at_ends(source: Source) -> Sequence[Part]:
     return [
         part
         for task in range(tasks)
-        for part in _below(source, task, -1, f"at the end of task {task + 1}")
+        for part in under(
+            f"task {task + 1}", _below(source, task, -1, f"at the end of task {task + 1}")
+        )
     ]
 
 
@@ -135,6 +138,10 @@ def lost_at(loss: Floats, iterations: Floats) -> Floats:
     return found
 
 
+_AT_LOWEST: Final = "Kaiming fan-in trains at the lowest rate"
+_AT_LARGER: Final = "it does not at larger rates"
+
+
 def only_slowly(source: Source) -> Sequence[Part]:
     """Whether Kaiming's fan-in trains at the lowest rate alone, and the others at higher ones too."""
     known, found = rates(source, "fan-in"), losses(source, "fan-in")
@@ -146,16 +153,24 @@ def only_slowly(source: Source) -> Sequence[Part]:
     for rate, loss in zip(known, found, strict=True):
         share = float(failed(loss).mean())
         words = f"Kaiming fan-in at {rate:g}: share of runs that do not train"
-        parts.append(Part(words, share, *((AT_MOST, 0.0) if rate == LOWEST else (ABOVE, 0.0))))
+        parts.append(
+            Part(words, share, AT_MOST, 0.0, of=_AT_LOWEST)
+            if rate == LOWEST
+            else Part(words, share, ABOVE, 0.0, of=_AT_LARGER)
+        )
         if rate != LOWEST:
             when = lost_at(loss, iterations)
             gone += when[np.isfinite(when)].tolist()
     median = float(np.median(gone)) if gone else float("inf")
     words = "Kaiming fan-in at larger rates: median iteration at which a run is no longer finite"
-    parts.append(Part(words, median, AT_MOST, SOON))
+    parts.append(Part(words, median, AT_MOST, SOON, of="it diverges soon"))
     for method in ("fan-out", *HYPERFAN):
         chosen = source.number(method, "best rate")
-        parts.append(Part(f"{method}: best learning rate", chosen, ABOVE, LOWEST))
+        parts.append(
+            Part(
+                f"{method}: best learning rate", chosen, ABOVE, LOWEST, of="the others train there"
+            )
+        )
     return parts
 
 

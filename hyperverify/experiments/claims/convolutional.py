@@ -15,23 +15,25 @@ from hyperverify.experiments.claims.criteria import (
     ABOVE,
     AT_LEAST,
     AT_MOST,
+    BEGUN,
     BELOW,
+    GUESSING,
     Floats,
     MissingError,
     Part,
     Source,
     difference,
     furthest,
+    judged_if,
+    under,
 )
 
 HYPERFAN: Final = ("hyperfan-in", "hyperfan-out")
 
-BEGUN: Final = 0.95
 AT_ONCE: Final = 0.1
 REACHED: Final = 0.2
 CLOSE: Final = 1.1
 
-_GUESSING: Final = math.log(10)
 _SEARCHED: Final = "fan-in-searched"
 
 
@@ -49,7 +51,7 @@ def begun(source: Source, arm: str) -> float:
     found = losses(source, arm)
     if not np.isfinite(found).all():
         return math.inf
-    above = np.flatnonzero(found >= BEGUN * _GUESSING)
+    above = np.flatnonzero(found >= BEGUN * GUESSING)
     if not above.size:
         return 0.0
     if above[-1] == len(found) - 1:
@@ -61,7 +63,7 @@ def begun(source: Source, arm: str) -> float:
 def never(source: Source) -> Sequence[Part]:
     """Whether Kaiming fan-in begins to train at any of the learning rates that were tried.
 
-    Tries in which hyperfan would not have begun either show nothing: they are told and not counted.
+    Tries in which hyperfan would not have begun either show nothing: they are told and not judged.
     """
     found = source.arm(_SEARCHED)
     rates = source.array(f"{_SEARCHED}/rates", 1)
@@ -72,15 +74,17 @@ def never(source: Source) -> Sequence[Part]:
             f"({len(rates)}, points), a row a learning rate"
         )
     with np.errstate(invalid="ignore"):
-        learned = (tries[:, -1] < BEGUN * _GUESSING).sum()
+        learned = (tries[:, -1] < BEGUN * GUESSING).sum()
     batches = float(source.array(f"{_SEARCHED}/probe/steps", 1)[-1])
     needed = max(begun(source, n) * source.array(f"{n}/steps", 1)[-1] for n in HYPERFAN)
     tried = f"short tries of {batches:g} batches that have begun to train at their end, of {len(rates)} rates"
     words = "when it begins to train, share of training"
     shown = f"Kaiming fan-in: {tried}"
-    too_short = batches < needed < math.inf
+    long_enough = not batches < needed < math.inf
     return [
-        Part(shown, float(learned)) if too_short else Part(shown, float(learned), AT_MOST, 0.0),
+        judged_if(
+            long_enough, Part(shown, float(learned), AT_MOST, 0.0), "hyperfan needs longer to begin"
+        ),
         Part("hyperfan has begun to train after so many batches", float(needed)),
         Part(f"Kaiming fan-in at the paper's rate: {words}", begun(source, "fan-in"), ABOVE, 1.0),
         Part(
@@ -97,19 +101,27 @@ def delayed(source: Source) -> Sequence[Part]:
     """Whether Kaiming fan-out begins to train, later than the hyperfan methods."""
     when = begun(source, "fan-out")
     words = "Kaiming fan-out: when it begins to train, share of training"
+    starts = {name: begun(source, name) for name in HYPERFAN}
     return [
-        Part(words, when, AT_MOST, 1.0),
+        Part(words, when, AT_MOST, 1.0, of="it begins to train"),
         *(
-            Part(
-                f"Kaiming fan-out less {name}: when they begin",
-                # what never begins is not delayed
-                difference(when, begun(source, name)) if math.isfinite(when) else math.nan,
-                ABOVE,
-                AT_ONCE,
+            judged_if(
+                math.isfinite(when) and math.isfinite(start),
+                Part(
+                    f"Kaiming fan-out less {name}: when they begin",
+                    difference(when, start),
+                    ABOVE,
+                    AT_ONCE,
+                    of="after a delay",
+                ),
+                "what never begins is not delayed",
             )
-            for name in HYPERFAN
+            for name, start in starts.items()
         ),
     ]
+
+
+_SOON, _WELL = "training begins at once", "it is successful"
 
 
 def at_once(source: Source) -> list[Part]:
@@ -117,15 +129,20 @@ def at_once(source: Source) -> list[Part]:
     parts: list[Part] = []
     for name in HYPERFAN:
         words = f"{name}: when it begins to train, share of training"
-        parts.append(Part(words, begun(source, name), AT_MOST, AT_ONCE))
+        parts.append(Part(words, begun(source, name), AT_MOST, AT_ONCE, of=_SOON))
         reached = source.array(f"{name}/test_accuracy", 1)[-1]
-        parts.append(Part(f"{name}: last test accuracy", float(reached), AT_LEAST, REACHED))
+        parts.append(
+            Part(f"{name}: last test accuracy", float(reached), AT_LEAST, REACHED, of=_WELL)
+        )
     return parts
 
 
 def makes_possible(source: Source) -> Sequence[Part]:
     """Fan-in fails where hyperfan trains."""
-    return [*never(source), *at_once(source)]
+    return [
+        *under("Kaiming fan-in does not train", never(source)),
+        *under("hyperfan trains", at_once(source)),
+    ]
 
 
 def trains(source: Source) -> Sequence[Part]:
@@ -134,7 +151,7 @@ def trains(source: Source) -> Sequence[Part]:
     for name in HYPERFAN:
         found = losses(source, name)
         words = f"{name}: last training loss over guessing's"
-        parts.append(Part(words, float(found[-1] / _GUESSING), BELOW, BEGUN))
+        parts.append(Part(words, float(found[-1] / GUESSING), BELOW, BEGUN))
     return parts
 
 
@@ -174,7 +191,7 @@ CLAIMS: Final = (
         words="Kaiming fan-in could not be made to train, by a dense search of learning rates down to very small ones.",
         criterion=f"{_BEGUN_WORDS} With Kaiming fan-in it never does: not at the paper's rate, not in a short "
         "try at any of many smaller ones, and not in a whole training at the one whose try did best.",
-        reason=_BEGUN_WHY + " A try in which hyperfan would not have begun either is not counted.",
+        reason=_BEGUN_WHY + " A try in which hyperfan would not have begun either is not judged.",
         judges={"cifar": never},
     ),
     Claim(

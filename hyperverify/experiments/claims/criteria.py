@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +16,12 @@ from hyperverify.experiments.arrays import Arrays
 from hyperverify.experiments.records import Arm, Experiment
 
 Floats = NDArray[np.float64]
+
+GUESSING: Final = math.log(10)
+"""The cross entropy of a net that gives all ten classes equal chances."""
+
+BEGUN: Final = 0.95
+"""A net has learned something when its training loss is below this share of guessing's."""
 
 AT_MOST: Final = "at most"
 AT_LEAST: Final = "at least"
@@ -38,17 +44,26 @@ class MissingError(HyperverifyError):
 class Part:
     """A requirement, or (``relation`` None) a number that is shown and required of nothing.
 
+    Which parts a criterion has, and in which words, does not depend on what was measured: so that seeds
+    can be put side by side. What one seed alone is to be told of stands in ``note``.
+
     Attributes:
         words: what was measured.
         value: the number; NaN meets no requirement.
         relation: one of the four words.
         bound: what the value is held against.
+        of: which of the claim's statements it belongs to, where there are several.
+        note: what the value says, or why it cannot be judged.
+        judged: False where the value says nothing about the requirement: it is not met, and not failed.
     """
 
     words: str
     value: float
     relation: str | None = None
     bound: float = math.nan
+    of: str = ""
+    note: str = ""
+    judged: bool = True
 
     @property
     def counts(self) -> bool:
@@ -58,9 +73,19 @@ class Part:
     @property
     def holds(self) -> bool:
         """Whether it is met."""
-        if self.relation is None:
+        if self.relation is None or not self.judged:
             return False
         return bool(_RELATIONS[self.relation](self.value, self.bound))  # numpy has its own True
+
+
+def under(statement: str, parts: Sequence[Part]) -> list[Part]:
+    """The parts as those of one of the claim's statements."""
+    return [replace(part, of=statement) for part in parts]
+
+
+def judged_if(says: bool, part: Part, otherwise: str) -> Part:
+    """The part; where its value says nothing, not judged, with the reason."""
+    return part if says else replace(part, judged=False, note=otherwise)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hyperverify import __version__
@@ -13,30 +12,18 @@ from hyperverify.experiments.claims.claim import Claim, Finding, rank
 from hyperverify.experiments.claims.criteria import Criterion, MissingError, Part, Source
 from hyperverify.experiments.claims.sources import Group, grouped
 from hyperverify.experiments.claims.statements import CLAIMS, REMARKS
+from hyperverify.experiments.claims.weighing import (
+    Row,
+    Statement,
+    Tally,
+    found_of,
+    rows_of,
+    statements_of,
+    tally_of,
+)
 from hyperverify.schema_values import encode
 
 SCHEMA_VERSION: Final = "1"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A requirement over the seeds.
-
-    Attributes:
-        words: what was measured.
-        relation, bound: what it is held against; None where nothing is required of it.
-        mean, low, high: over the seeds.
-        held, seeds: in how many of how many it is met.
-    """
-
-    words: str
-    relation: str | None
-    bound: float | None
-    mean: float
-    low: float
-    high: float
-    held: int
-    seeds: int
 
 
 @dataclass(frozen=True)
@@ -48,14 +35,24 @@ class Trial:
         experiment: whose records they are.
         finding: what came out.
         why: a sentence on it.
-        rows: the requirements.
+        statements: the requirements, by statement of the claim.
     """
 
     group: Group | None
     experiment: str
     finding: Finding
     why: str
-    rows: tuple[Row, ...] = ()
+    statements: tuple[Statement, ...] = ()
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All requirements, and what is shown with them."""
+        return tuple(row for statement in self.statements for row in statement.rows)
+
+    @property
+    def tally(self) -> Tally:
+        """How many requirements are met."""
+        return tally_of(self.rows)
 
     @property
     def what(self) -> str:
@@ -84,12 +81,10 @@ class Judged:
     missing: tuple[str, ...]
 
     @property
-    def tally(self) -> str:
-        """How many requirements are met, where the claim was put to the test."""
-        rows = [row for t in self.trials if t.finding is not Finding.NOT_RUN for row in t.rows]
-        needed = [row for row in rows if row.relation is not None]
-        met = sum(row.held == row.seeds for row in needed)
-        return f"{met} of {len(needed)} met" if needed else ""
+    def tally(self) -> Tally:
+        """How many requirements are met, of the trials that put the claim to the test."""
+        run = [trial for trial in self.trials if trial.finding is not Finding.NOT_RUN]
+        return tally_of([row for trial in run for row in trial.rows])
 
 
 def judge(sources: Sequence[Source], claims: Sequence[Claim] = CLAIMS) -> list[Judged]:
@@ -151,7 +146,8 @@ def _tried(claim: Claim, criterion: Criterion, group: Group) -> Trial:
     except MissingError as error:
         why = f"Not in this record: {error}."
         return Trial(group, group.experiment, Finding.NOT_RUN, why)
-    if len({tuple(part.words for part in found) for found in parts}) > 1:
+    named = {tuple((part.words, part.of, part.relation) for part in found) for found in parts}
+    if len(named) > 1:
         why = "Its seeds did not run the same arms."
         return Trial(group, group.experiment, Finding.NOT_RUN, why)
     return _weighed(claim, group, group.experiment, parts)
@@ -172,62 +168,58 @@ def _applied(criterion: Criterion, source: Source) -> Sequence[Part]:
 def _weighed(
     claim: Claim, group: Group | None, experiment: str, found: Sequence[Sequence[Part]]
 ) -> Trial:
-    rows = _rows(found)
-    needed = [row for row in rows if row.relation is not None]
-    met = sum(row.held for row in needed)
-    total = sum(row.seeds for row in needed)
-    whole = sum(row.held == row.seeds for row in needed)
-    words = f"{whole} of {len(needed)} requirements are met"
-    if found and len(found) > 1:
+    rows = rows_of(found)
+    tally = tally_of(rows)
+    small = group is not None and rank(group.preset) < rank(claim.full)
+    statements = statements_of(rows, whole=not small)
+
+    def trial(finding: Finding, why: str) -> Trial:
+        if finding is Finding.NOT_RUN:  # nor is any of its statements put to the test
+            none = tuple(replace(one, finding=None) for one in statements)
+            return Trial(group, experiment, finding, why, none)
+        return Trial(group, experiment, finding, why, statements)
+
+    words = f"{tally.met} of {tally.total} requirements are met"
+    if len(found) > 1:
         words += f" in all of {len(found)} seeds"
     if group is not None and rank(group.preset) < rank(claim.least):
         why = f"{words} at preset {group.preset}, which is too small to put the claim to the test."
-        return Trial(group, experiment, Finding.NOT_RUN, why, rows)
-    if met == 0:
-        return Trial(group, experiment, Finding.NOT_REPRODUCED, f"{words}.", rows)
-    if met < total:
-        return Trial(group, experiment, Finding.PARTLY, f"{words}.", rows)
-    if group is not None and rank(group.preset) < rank(claim.full):
-        why = f"{words}, at preset {group.preset}: a smaller scale than the paper's."
-        return Trial(group, experiment, Finding.PARTLY, why, rows)
-    if claim.limit:
-        return Trial(group, experiment, Finding.PARTLY, f"{words}. {claim.limit}", rows)
-    return Trial(group, experiment, Finding.REPRODUCED, f"{words}.", rows)
-
-
-def _rows(found: Sequence[Sequence[Part]]) -> tuple[Row, ...]:
-    """A row a requirement: a criterion names the same ones for every seed."""
-    rows: list[Row] = []
-    for parts in zip(*found, strict=True):
-        values = [float(part.value) for part in parts]
-        first = parts[0]
-        rows.append(
-            Row(
-                words=first.words,
-                relation=first.relation,
-                bound=first.bound if first.counts else None,
-                mean=_mean(values),
-                low=min(values, key=_order),
-                high=max(values, key=_order),
-                held=sum(part.holds for part in parts),
-                seeds=len(parts),
-            )
+        return trial(Finding.NOT_RUN, why)
+    words += _idle(rows)
+    finding = found_of(rows, whole=not small and not claim.limit)
+    if group is not None and small and tally.met == tally.total:
+        return trial(
+            finding, f"{words}, at preset {group.preset}: a smaller scale than the paper's."
         )
-    return tuple(rows)
+    if claim.limit and finding is not Finding.NOT_REPRODUCED:
+        return trial(finding, f"{words}. {claim.limit}")
+    return trial(finding, f"{words}.")
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
-
-
-def _order(value: float) -> float:
-    return math.inf if math.isnan(value) else value  # NaN would hide behind any number
+def _idle(rows: Sequence[Row]) -> str:
+    """How many requirements cannot be judged, and why."""
+    idle = [row for row in rows if row.relation is not None and row.judged < row.seeds]
+    if not idle:
+        return ""
+    every = all(row.judged == 0 for row in idle)
+    reasons = "; ".join(dict.fromkeys(row.note for row in idle))
+    return f"; {len(idle)} cannot be judged{'' if every else ' in every seed'}: {reasons}"
 
 
 def counts(judged: Sequence[Judged]) -> dict[str, int]:
     """How many claims came to each finding."""
     found = [one.finding for one in judged]
     return {finding.value: found.count(finding) for finding in Finding}
+
+
+def ranked(judged: Sequence[Judged]) -> dict[Finding, list[Judged]]:
+    """The claims by finding, and of each those first of which the larger part is met."""
+    return {
+        finding: sorted(
+            (one for one in judged if one.finding is finding), key=lambda one: -one.tally.share
+        )
+        for finding in Finding
+    }
 
 
 def to_data(judged: Sequence[Judged], sources: Sequence[Source]) -> dict[str, Any]:
@@ -274,6 +266,7 @@ def _claim(one: Judged) -> dict[str, Any]:
         "limit": claim.limit,
         "finding": one.finding.value,
         "why": one.why,
+        "tally": _tally(one.tally),
         "trials": [_trial(trial) for trial in one.trials],
         "others": [_trial(trial) for trial in one.others],
         "would_run": list(one.missing),
@@ -293,17 +286,44 @@ def _trial(trial: Trial) -> dict[str, Any]:
             "data": group.data,
         }
     )
-    rows = [
-        {
-            "requirement": row.words,
-            "relation": row.relation,
-            "bound": row.bound,
-            "mean": row.mean,
-            "min": row.low,
-            "max": row.high,
-            "held": row.held,
-            "seeds": row.seeds,
-        }
-        for row in trial.rows
-    ]
-    return {**where, "finding": trial.finding.value, "why": trial.why, "requirements": rows}
+    return {
+        **where,
+        "finding": trial.finding.value,
+        "why": trial.why,
+        "tally": _tally(trial.tally),
+        "statements": [
+            {
+                "statement": one.words,
+                "finding": None if one.finding is None else one.finding.value,
+                "tally": _tally(one.tally),
+            }
+            for one in trial.statements
+            if one.words
+        ],
+        "requirements": [_row(row) for row in trial.rows],
+    }
+
+
+def _tally(tally: Tally) -> dict[str, int]:
+    return {
+        "met": tally.met,
+        "not_met": tally.failed,
+        "not_judged": tally.idle,
+        "of": tally.total,
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "requirement": row.words,
+        "statement": row.of,
+        "relation": row.relation,
+        "bound": row.bound,
+        "mean": row.mean,
+        "min": row.low,
+        "max": row.high,
+        "held": row.held,
+        "judged": row.judged,
+        "seeds": row.seeds,
+        "note": row.note,
+    }

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from hyperverify.errors import HyperverifyError
-from hyperverify.experiments.claims.criteria import Floats, MissingError, Source, settling_time
+from hyperverify.experiments.claims.criteria import (
+    BEGUN,
+    GUESSING,
+    Floats,
+    MissingError,
+    Part,
+    Source,
+    judged_if,
+    settling_time,
+)
 
 HYPERFAN: Final = {"hyperfan-in": "hyperfan-in", "hyperfan-out": "hyperfan-out"}
 READINGS: Final = ("harmonic", "fan-in")
@@ -18,6 +29,18 @@ SHARED: Final = slice(1, -1)
 """The four layers of 500 x 500 that the paper shows the hypernet's outputs of."""
 
 _FEWEST: Final = 10  # measurements from which a course is read
+
+TRAINS_WORDS: Final = (
+    "Only nets that train are judged: weights and training loss are finite at every measurement, and in the last "
+    f"quarter of the epochs the training loss stays below {100 * BEGUN:g}% of ln 10, which is guessing's."
+)
+"""The rule of :class:`Training`."""
+
+TRAINS_WHY: Final = (
+    "A net that is not finite or no better than guessing has no course of training that could be steady or not: "
+    "one that is stuck moves its weights least of all, one that diverges most of all, and neither says whether "
+    "they settle. Loss, and not the accuracy of one epoch: such a net's goes up and down by chance."
+)
 
 
 def hypernet(method: str, activation: str = "tanh", *, biases: bool = False) -> str:
@@ -127,6 +150,62 @@ def losses(source: Source, arm: str) -> Floats:
     if len(found) < 2:
         raise MissingError("one epoch has no course")
     return found
+
+
+@dataclass(frozen=True)
+class Training:
+    """Whether a net trains (``TRAINS_WORDS``), and so has a course that can be judged.
+
+    Attributes:
+        label: what the net is called.
+        loss: the largest training loss of the last quarter of the epochs, as a share of guessing's;
+            infinite for a net that is not finite at some measurement.
+    """
+
+    label: str
+    loss: float
+
+    @property
+    def trains(self) -> bool:
+        """Whether it does."""
+        return self.loss < BEGUN
+
+    @property
+    def words(self) -> str:
+        """Whether it does, and why not."""
+        if self.trains:
+            return "trains"
+        why = "no better than guessing" if math.isfinite(self.loss) else "not finite"
+        return f"does not train ({why})"
+
+    @property
+    def part(self) -> Part:
+        """It as a number that is shown."""
+        words = f"{self.label}: training loss at the end, as a share of guessing's"
+        return Part(words, self.loss, note=self.words)
+
+
+def training(source: Source, arm: str, label: str) -> Training:
+    """Whether an arm trains.
+
+    Raises:
+        MissingError: the arm was not trained, or for one epoch only.
+    """
+    found = losses(source, arm)
+    finite = np.isfinite(found).all() and np.isfinite(_evolution(source, arm, "weights")).all()
+    late = float(found[3 * len(found) // 4 :].max()) / GUESSING
+    return Training(label, late if finite else math.inf)
+
+
+def of_trained(part: Part, *trainings: Training) -> Part:
+    """The part; not judged where one of the nets that it is about does not train."""
+    idle = [f"{one.label} {one.words}" for one in trainings if not one.trains]
+    return judged_if(not idle, part, "; ".join(idle))
+
+
+def shown_trainings(trainings: Sequence[Training]) -> list[Part]:
+    """Which nets train, as numbers that are shown."""
+    return [one.part for one in trainings]
 
 
 def accuracy(source: Source, arm: str) -> float:

@@ -15,14 +15,15 @@ from markupsafe import Markup
 from hyperverify import __version__
 from hyperverify.experiments.claims.claim import Finding
 from hyperverify.experiments.claims.criteria import Source
-from hyperverify.experiments.claims.judging import Judged, counts
-from hyperverify.experiments.claims.statements import REMARKS, SECTIONS
+from hyperverify.experiments.claims.judging import Judged, counts, ranked
+from hyperverify.experiments.claims.statements import CHANGED, REMARKS, SECTIONS
 from hyperverify.report import digest, printable_only, resource
 
 _MEANING: Final = {
     Finding.REPRODUCED: "every requirement holds, in every seed, at the scale that the claim asks for",
-    Finding.PARTLY: "some hold and some do not; or all hold, at a smaller scale or with a limit that is stated",
-    Finding.NOT_REPRODUCED: "none holds",
+    Finding.PARTLY: "some hold, and some do not or cannot be judged; or all hold, at a smaller scale or with a "
+    "limit that is stated. How many hold stands beside it",
+    Finding.NOT_REPRODUCED: "none holds; where none can be judged, it says so",
     Finding.NOT_RUN: "no record here puts it to the test",
 }
 
@@ -47,9 +48,11 @@ def render(judged: Sequence[Judged], sources: Sequence[Source]) -> str:
         chapters=_chapters(judged),
         sources=sources,
         remarks=REMARKS,
+        changed=CHANGED,
         counts=found,
         total=len(judged),
         run=len(judged) - found[Finding.NOT_RUN],
+        ranked=ranked(judged),
         meaning=_MEANING,
         version=__version__,
         style=Markup(style),  # noqa: S704 - files of this package

@@ -94,3 +94,15 @@ REMARKS: Final = (
     ),
 )
 """Sentences of Section 5 and Appendix B on which nothing is measured."""
+
+CHANGED: Final = (
+    "5.1, ties: settling times that differ by less than 1e-9 of training are equal.",
+    (
+        "5.1 and Figure 17, steadiness: drift, settling times and rises of the loss are judged only of nets that "
+        "train. Before, what diverged counted as unstable, and what was stuck as steady where its weights stood still."
+    ),
+    "5.2: what is shown beside the requirements is no requirement.",
+    "5.3: tries too short for hyperfan to begin are not judged, and what never begins is not judged as delayed.",
+    "5.4: a loss is compared with that of the same net; a loss that is not finite is not judged as slow.",
+)
+"""What was changed in the criteria after results had been seen."""
