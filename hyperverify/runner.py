@@ -23,10 +23,11 @@ from hyperverify.environment import environment
 from hyperverify.errors import BadArgument, HyperverifyError
 from hyperverify.evidence import Law
 from hyperverify.foreign import Initializer, initializer_name, resolve_initializer
+from hyperverify.pictures import pictures
 from hyperverify.plan import plan
 from hyperverify.pooling import pool
 from hyperverify.sampling import keep_freed_memory, one_thread, resolve_device, resolve_dtype
-from hyperverify.schema import SCHEMA_VERSION, Pooled, Run, RunHead
+from hyperverify.schema import SCHEMA_VERSION, Pictures, Pooled, Run, RunHead
 from hyperverify.settings import RunSettings
 from hyperverify.specs import HypernetSpec
 from hyperverify.workers import deaf_children, prepare_worker
@@ -101,6 +102,7 @@ def run(settings: RunSettings, progress: Callable[[Progress], None] | None = Non
     for index, results in _executed(chosen, settings, levels, workers):
         found[index] = results
         meter.advance(index)
+    drawn = _pictures(settings, meter)
     checks = [
         record(study, claim, result, levels, settings.seed)
         for index, study in enumerate(chosen)
@@ -129,8 +131,17 @@ def run(settings: RunSettings, progress: Callable[[Progress], None] | None = Non
         seconds=time.perf_counter() - clock,
         counts=store.Counts(**tally),
         pooled=_pooled(chosen, found, settings),
+        pictures=drawn,
         checks=tuple(checks),
     )
+
+
+def _pictures(settings: RunSettings, meter: _Meter) -> Pictures | None:
+    """Pictures of what the run has checked, so none where it left out rules or another initializer drew."""
+    if settings.rules or settings.initializer is not None:
+        return None
+    meter.tell("pictures")
+    return pictures(settings.seed, settings.resolved, resolve_dtype(settings.dtype))
 
 
 def _overall(tally: dict[str, int]) -> Any:
@@ -151,15 +162,15 @@ class _Meter:
         self.chosen, self.counts, self.report = chosen, counts, report
         self.costs = [cost(study) for study in chosen]
         self.done, self.paid, self.start = 0, 0.0, time.perf_counter()
-        self._tell("starting")
+        self.tell("starting")
 
     def advance(self, index: int) -> None:
         self.done += self.counts[index]
         self.paid += self.costs[index]
         spec = self.chosen[index].spec
-        self._tell(self.chosen[index].label or f"{spec.method}, {spec.kind}, {spec.output}")
+        self.tell(self.chosen[index].label or f"{spec.method}, {spec.kind}, {spec.output}")
 
-    def _tell(self, label: str) -> None:
+    def tell(self, label: str) -> None:
         if self.report is None:
             return
         left = None

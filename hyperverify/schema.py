@@ -14,16 +14,9 @@ import math
 from collections import Counter
 from typing import Annotated, Final, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    StrictBool,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, JsonValue, StrictBool, model_validator
 
+from hyperverify.picture_records import Pictures
 from hyperverify.schema_values import (
     NON_FINITE,
     Claim,
@@ -35,6 +28,7 @@ from hyperverify.schema_values import (
     Number,
     Positive,
     Probability,
+    Record,
     Seconds,
     Text,
     Verdict,
@@ -51,6 +45,7 @@ __all__ = [
     "Counts",
     "Environment",
     "Part",
+    "Pictures",
     "Pooled",
     "PooledGroup",
     "Record",
@@ -67,12 +62,6 @@ SCHEMA_VERSION: Final = "1"
 VERDICTS: Final = ("VERIFIED", "REFUTED", "INCONCLUSIVE")
 # A VERIFIED check holds its prediction inside its interval, but for rounding.
 _ROUNDING: Final = 1e-5
-
-
-class Record(BaseModel):
-    """The common manners of every record: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
 class Environment(Record):
@@ -259,6 +248,9 @@ class RunHead(Record):
 
     ``campaign`` is None but for a campaign. There ``root_seed`` is the first of its seeds, ``device``,
     ``dtype`` and ``backend`` join all of them by commas, and every check's seed path and tags say its own.
+
+    ``pictures`` is None where none were drawn: a run of some rules only, of another initializer, of a
+    pytest session, or of a campaign.
     """
 
     schema_version: Literal["1"] = SCHEMA_VERSION
@@ -282,6 +274,7 @@ class RunHead(Record):
     counts: Counts
     pooled: Pooled | None = None
     campaign: Campaign | None = None
+    pictures: Pictures | None = None
 
 
 class Run(RunHead):

@@ -1,4 +1,4 @@
-"""The values of a record: numbers that JSON cannot say, probabilities, names, dates, as checked types."""
+"""The values of a record as checked types: numbers that JSON cannot say, probabilities, names, dates."""
 
 from __future__ import annotations
 
@@ -8,11 +8,25 @@ import operator
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, cast
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    WithJsonSchema,
+)
 
 NON_FINITE: Final = ("NaN", "Infinity", "-Infinity")
 
 _UNCOUNTABLE: Final = 2**63
+_FARTHEST_BIN: Final = 2000
+
+
+class Record(BaseModel):
+    """The common manners of every record: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
 def _number(value: object) -> float:
@@ -39,6 +53,18 @@ def _integer(value: object) -> int:
 def _count(value: int) -> int:
     if not 0 <= value < _UNCOUNTABLE:
         raise ValueError("an integer of at least 0 and below 2^63")
+    return value
+
+
+def _at_least_one(value: int) -> int:
+    if not 1 <= value < _UNCOUNTABLE:
+        raise ValueError("an integer of at least 1 and below 2^63")
+    return value
+
+
+def _bin(value: int) -> int:
+    if abs(value) > _FARTHEST_BIN:
+        raise ValueError(f"an integer from -{_FARTHEST_BIN} to {_FARTHEST_BIN}")
     return value
 
 
@@ -113,6 +139,18 @@ Natural = Annotated[
     BeforeValidator(_integer),
     AfterValidator(_count),
     WithJsonSchema({"type": "integer", "minimum": 0}),
+]
+Count = Annotated[
+    int,
+    BeforeValidator(_integer),
+    AfterValidator(_at_least_one),
+    WithJsonSchema({"type": "integer", "minimum": 1}),
+]
+Bin = Annotated[
+    int,
+    BeforeValidator(_integer),
+    AfterValidator(_bin),
+    WithJsonSchema({"type": "integer", "minimum": -_FARTHEST_BIN, "maximum": _FARTHEST_BIN}),
 ]
 Probability = Annotated[
     float,

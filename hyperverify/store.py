@@ -18,6 +18,16 @@ from typing import Any, Final, cast
 from pydantic import ValidationError
 
 from hyperverify.errors import BadArgument, HyperverifyError
+from hyperverify.picture_records import (
+    QUANTITIES,
+    Arm,
+    BeforeTraining,
+    BorderMap,
+    Pictures,
+    Sizes,
+    Typical,
+    TypicalLayer,
+)
 from hyperverify.schema import (
     SCHEMA_VERSION,
     VERDICTS,
@@ -90,6 +100,13 @@ _MODELS: Final[dict[str, type[Record]]] = {
     "counts": Counts,
     "pooled": Pooled,
     "campaign": Campaign,
+    "pictures": Pictures,
+    "before_training": BeforeTraining,
+    "arms": Arm,
+    **dict.fromkeys(QUANTITIES, Sizes),
+    "typical": Typical,
+    "layers": TypicalLayer,
+    "borders": BorderMap,
 }
 _CONTROL: Final = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"

@@ -168,6 +168,8 @@ def _count(number: int, style: str) -> Text:
 
 def _troubles(console: Console, run: Run, folder: Path) -> None:
     """The checks that are not VERIFIED, refuted ones first, and how to see one again."""
+    from hyperverify.report.common_cause import common_cause, sentences
+
     troubled = [check for check in run.checks if check.verdict != "VERIFIED"]
     troubled.sort(key=lambda check: check.verdict != "REFUTED")
     for check in troubled[:_LISTED]:
@@ -176,6 +178,9 @@ def _troubles(console: Console, run: Run, folder: Path) -> None:
         console.print(f"    {_figures(check)}", soft_wrap=True, markup=False)
     if len(troubled) > _LISTED:
         console.print(f"... and {len(troubled) - _LISTED} more; the report has them all.")
+    if (cause := common_cause(run)) is not None:
+        for sentence in sentences(cause):
+            console.print(Text(f"- {_harmless(sentence).replace('²', '^2')}"), soft_wrap=True)
     if troubled:
         words = ["hyperverify", "replay", str(folder), troubled[0].id]
         if run.initializer is not None:

@@ -397,9 +397,9 @@ def test_every_drawing_says_in_words_what_it_shows(page: Page, run: Run, source:
     titles = re.findall(r"<title>(Measured [^<]+, interval [^<]+ to [^<]+)</title>", source)
     assert len(titles) == len(strips)
     funnels, plots = source.count('<figure class="funnel">'), len(figures.depth_plots(run.checks))
-    pivots = source.count('class="qq"')
-    assert min(funnels, plots) > 0
-    assert len(page.all("desc")) == funnels + plots + pivots
+    others = source.count('class="qq"') + source.count('class="spread"')
+    assert min(funnels, plots, others) > 0
+    assert len(page.all("desc")) == funnels + plots + others
 
 
 def test_the_same_run_gives_the_same_page(run: Run, source: str) -> None:

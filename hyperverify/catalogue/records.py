@@ -99,6 +99,11 @@ def _reason(outcome: Outcome, verdict: Verdict) -> str | None:
         if not all(math.isfinite(value) for value in theta):
             return "the measurement is not finite, or not zero where zero is predicted"
         shown = ", ".join(f"{value:.4g}" for value in theta)
+        if len(outcome.streams) > 1:
+            return (
+                f"{len(theta)} of the {len(outcome.streams)} parts that make up this value, each tested "
+                f"by itself: measured {shown} times its prediction, and the interval excludes 1"
+            )
         return f"measured {shown} times the prediction, and the interval excludes 1"
     if not all(stream.nu for stream in outcome.streams):
         return "no degree of freedom was ever seen: the check has nothing to measure here"

@@ -21,9 +21,12 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from hyperverify.report import figures, words
+from hyperverify.report.common_cause import TRAVELS, common_cause, fits
 from hyperverify.report.compare import compare
 from hyperverify.report.maths import mathml
+from hyperverify.report.pictures import pictures, without
 from hyperverify.report.quantiles import quantiles
+from hyperverify.report.spread import spread
 from hyperverify.report.view import view
 from hyperverify.store import FILE_NAME, Run, printable, write_atomically
 
@@ -59,6 +62,10 @@ def render(run: Run, *, run_path: str = FILE_NAME, old: Run | None = None) -> st
         comparison=None if old is None else compare(run, old),
         plots=figures.depth_plots(run.checks),
         quantiles=quantiles(run.checks),
+        spread=spread(run),
+        cause=common_cause(run),
+        pictures=pictures(run),
+        without_pictures=without(run),
         band=band,
         style=Markup(style),  # noqa: S704 - a file of this package
         script=Markup(script),  # noqa: S704 - the same
@@ -112,10 +119,12 @@ def page_template(name: str) -> Template:
         raw=_raw,
         strip=figures.strip,
         funnel=figures.funnel,
+        fits=fits,
     )
     names = cast("dict[str, Any]", environment.globals)
     names.update(
         headline=words.headline,
+        travels=TRAVELS,
         subject=words.subject,
         citation=words.citation,
         guarantee=words.guarantee,

@@ -40,9 +40,26 @@
     for (const button of twin.querySelectorAll(".copy")) button.remove();
     return twin;
   };
+  // --- Of very many checks those that are verified are drawn when they are opened: interval, measurement.
+  const drawn = (low, high, measured, words) => {
+    const figure = document.createElement("figure");
+    figure.className = "u";
+    const svg = (parent, name, attributes) => {
+      const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+      for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+      return parent.appendChild(node);
+    };
+    const strip = svg(figure, "svg", { viewBox: "0 0 1000 80", role: "img" });
+    svg(strip, "title", {}).textContent = words;
+    svg(strip, "use", { href: "#usual" });
+    svg(strip, "path", { class: "range", d: `M${low} 56H${high}` });
+    svg(strip, "path", { class: "dot", d: `M${measured} 56h0` });
+    return figure;
+  };
   const fill = (check) => {
     if (check.dataset.full) return;
     check.dataset.full = "yes";
+    if (check.dataset.s) check.querySelector(".nums").before(drawn(...check.dataset.s.split(","), `Measured ${check.querySelector("em").textContent}`));
     const more = document.createElement("div");
     more.className = "more";
     const part = (title, ...nodes) => {

@@ -8,6 +8,7 @@ from typing import Final
 from markupsafe import escape
 
 from hyperverify.report import words
+from hyperverify.report.common_cause import common_cause, sentences
 from hyperverify.report.compare import Comparison
 from hyperverify.report.groups import SEVERITY, place, tally, worst
 from hyperverify.store import Check, Run, printable
@@ -57,6 +58,9 @@ def markdown(run: Run, comparison: Comparison | None = None) -> str:
             for check in failures[:LISTED]
         ]
         lines += [*_more(len(failures)), ""]
+    if (cause := common_cause(run)) is not None:
+        told = [plain(sentence) for sentence in sentences(cause)]
+        lines += ["### What they have in common", "", *(f"- {text}" for text in told), ""]
     if comparison is not None:
         lines += _compared(comparison)
     lines += ["### By rule", "", *_table("rule", "checks", "verdict")]

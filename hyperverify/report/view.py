@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from hyperverify.report import networks, places, words
 from hyperverify.report.backends import Backends, backend_of, backends
+from hyperverify.report.common_cause import upstream_first
 from hyperverify.report.groups import SEVERITY, Item, Section, sections_of, tally, worst
 from hyperverify.report.matrix import Matrix, matrix
 from hyperverify.store import Check, Run, encode
@@ -129,10 +130,9 @@ def view(run: Run, run_path: str) -> View:
         if len(seeds[item.spec_number]) == 1:
             item.seed = None
     sections = sections_of(items)
-    failures = sorted(
-        (item for item in items if item.check.verdict != "VERIFIED"),
-        key=lambda item: -SEVERITY[item.check.verdict],
-    )
+    failed = [item for item in items if item.check.verdict != "VERIFIED"]
+    order = upstream_first([item.check for item in failed])
+    failures = sorted((failed[n] for n in order), key=lambda i: -SEVERITY[i.check.verdict])
     return View(
         sections=sections,
         failures=tuple(failures),

@@ -91,6 +91,12 @@ def number(value: float | None, digits: int = 4) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def power_of_ten(power: int) -> str:
+    """10 to that power, the common ones written out."""
+    written = {-2: "0.01", -1: "0.1", 0: "1", 1: "10", 2: "100"}
+    return written.get(power) or f"10{str(power).translate(_SUPERSCRIPT)}"
+
+
 def short(value: float) -> str:
     """A setting as someone typed it, so without trailing zeros: ``0.001``, ``10⁻⁶``."""
     text = number(value, 3)

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from browsing import Visitor, start, with_networks
 from synthetic import make_run, synthetic_checks
 
+from hyperverify.picture_records import Pictures
+from hyperverify.pictures import pictures
 from hyperverify.report import render
 from hyperverify.store import Run
 
@@ -39,9 +42,15 @@ def visitor(chromium: Any) -> Iterator[Visitor]:
 
 
 @pytest.fixture(scope="session")
-def failing() -> Run:
+def drawn() -> Pictures:
+    """Pictures of nets, as a run draws them."""
+    return pictures(1, torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="session")
+def failing(drawn: Pictures) -> Run:
     """A run with all three verdicts."""
-    return make_run(with_networks(synthetic_checks(160)))
+    return make_run(with_networks(synthetic_checks(160)), pictures=drawn)
 
 
 @pytest.fixture(scope="session")
@@ -53,9 +62,12 @@ def page(failing: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a few checks, of which one failed, held against an older run: axe-core is slow."""
-    checks = with_networks(synthetic_checks(36) + synthetic_checks(80)[77:78])
+def small(drawn: Pictures, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a few checks, of which two failed, held against an older run: axe-core is slow."""
+    failed = [check for check in synthetic_checks() if check.verdict == "REFUTED"][:2]
+    checks = with_networks(synthetic_checks(36) + failed)
     path = tmp_path_factory.mktemp("small") / "report.html"
-    path.write_text(render(make_run(checks), old=make_run(checks[3:30])), encoding="utf-8")
+    path.write_text(
+        render(make_run(checks, pictures=drawn), old=make_run(checks[3:30])), encoding="utf-8"
+    )
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def test_copy_buttons_copy_the_command_and_the_python(
     visitor.open(page, "#c7")
     visitor.until("document.querySelector('#c7 .more .copy') !== null")
     for button, wanted in (
-        ("#c7 .facts .copy", f"hyperverify replay run.json {failing.checks[7].id}"),
+        ("#c7 dl .copy", f"hyperverify replay run.json {failing.checks[7].id}"),
         ("#c7 .net .copy", "spec = HypernetSpec("),
     ):
         visitor.click(button)
@@ -239,6 +240,36 @@ def test_nothing_runs_over_the_edge(visitor: Visitor, page: Path, width: str, da
     visitor.driver.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
 
 
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [320, *WIDTHS.values()])
+def test_pictures_fit_and_their_text_can_be_read(
+    visitor: Visitor, page: Path, width: int, dark: bool
+) -> None:
+    visitor.emulate(width=width, dark=dark)
+    visitor.open(page, "#pictures")
+    over, out, letters = visitor.run(
+        "const all = [...document.querySelectorAll('#pictures svg')];"
+        "const edge = document.documentElement.clientWidth;"
+        "return [document.documentElement.scrollWidth - edge,"
+        " all.filter((s) => s.getBoundingClientRect().right > edge || !s.getBoundingClientRect().height).length,"
+        " Math.min(...[...document.querySelectorAll('#pictures svg text')].map("
+        "  (t) => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a))]"
+    )
+    assert (over, out) == (0, 0)
+    assert letters > 10  # CSS pixels
+    # What the first panel defines is drawn, in the page's colours, in the others too.
+    boxes = visitor.run(
+        "return [...document.querySelectorAll('#pictures use')].map((u) => u.getBBox().width)"
+    )
+    assert len(boxes) == 12
+    assert min(boxes) > 300
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    visitor.emulate(width=width, height=5600 if width < 700 else 2900, dark=dark)
+    picture = visitor.find("#pictures").screenshot_as_png
+    name = f"pictures-{width}-{'dark' if dark else 'light'}.png"
+    (SCREENSHOTS / name).write_bytes(picture)
+
+
 @pytest.mark.parametrize(("width", "dark"), [("phone", False), ("wide", True)])
 def test_axe_finds_nothing(visitor: Visitor, small: Path, width: str, dark: bool) -> None:
     """WCAG 2.1 AA, as far as a program can tell, and axe-core's best practices."""
@@ -282,3 +313,30 @@ def test_hostile_strings_do_nothing_in_a_browser(visitor: Visitor, tmp_path: Pat
         url for url in visitor.asked_for() if not url.startswith(("file:", "about:"))
     ]
     assert outside == []
+
+
+def test_of_very_many_checks_those_verified_are_drawn_when_they_are_opened(
+    visitor: Visitor, failing: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render(failing), encoding="utf-8")
+    visitor.open(path)
+    ok = next(n for n, check in enumerate(failing.checks) if check.verdict == "VERIFIED")
+    bad = next(n for n, check in enumerate(failing.checks) if check.verdict == "REFUTED")
+    drawing = "const s = document.querySelector(arguments[0] + ' > figure svg'); return s && s.querySelector('.range').getAttribute('d') + s.querySelector('.dot').getAttribute('d')"
+    usual = visitor.run(drawing, f"#c{ok}")
+    failure = visitor.run(drawing, f"#c{bad}")
+    assert usual
+    assert failure
+    monkeypatch.setattr(sys.modules["hyperverify.report.view"], "LARGE", len(failing.checks) - 1)
+    path.write_text(render(failing), encoding="utf-8")
+    visitor.open(path)
+    assert visitor.run(drawing, f"#c{ok}") is None
+    assert visitor.run(drawing, f"#c{bad}") == failure
+    visitor.run("location.hash = arguments[0]", f"#c{ok}")
+    visitor.until("document.querySelector(arguments[0] + ' > figure svg')", f"#c{ok}")
+    assert visitor.run(drawing, f"#c{ok}") == usual
+    said = visitor.run(
+        "return document.querySelector(arguments[0] + ' > figure title').textContent", f"#c{ok}"
+    )
+    assert said == f"Measured {words.deviation(failing.checks[ok])}"
