@@ -93,9 +93,10 @@ def _conduct(plan: Plan, folder: Path, means: Means, tell: Any, file: str) -> No
 
 def _forecast(plan: Plan, folder: Path, means: Means) -> int:
     from hyperverify import terminal
-    from hyperverify.campaigns.campaign import standing
+    from hyperverify.campaigns.campaign import fits, standing
     from hyperverify.campaigns.forecast import forecast
 
+    fits(plan, folder)
     with terminal.progress("counting the checks") as show:
         found = forecast(plan, means, lambda n, of: show(n, of, "counting the checks", None))
     console = terminal.stdout()

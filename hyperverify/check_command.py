@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hyperverify.errors import BadArgument
+from hyperverify.errors import BadArgument, HyperverifyError
 from hyperverify.spelling import as_typed, read_number
 
 _SHAPE = "the shape of one sample, such as 64 or 3,32,32"
@@ -41,11 +41,15 @@ def check_command(
     expect: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="hyperfan-in, hyperfan-out, forward, backward or either."
+            metavar="NAME",
+            help="The rule hyperfan-in or hyperfan-out; or what is kept: forward, backward, either.",
         ),
     ] = "either",
     tolerance: Annotated[
-        str, typer.Option(metavar="X", help="Largest relative error that may pass.")
+        str,
+        typer.Option(
+            metavar="X", help="The relative error of a second moment that must be caught."
+        ),
     ] = "0.1",
     alpha: Annotated[
         str, typer.Option(metavar="P", help="Chance of REFUTED where all is right.")
@@ -93,8 +97,9 @@ def check_command(
         "max_seconds": _seconds(max_seconds),
     }
     if (input_shape is None) == (inputs is None):
+        both = "--input and --inputs are both given" if inputs else "no input is given"
         allowed = "one of the two: --input SHAPE, or --inputs file.py:function"
-        raise BadArgument("--input", input_shape, allowed)
+        raise HyperverifyError(f"{both}; allowed: {allowed}")
     if input_shape is not None:
         options["input"] = _shape(input_shape)
     sources = [target, inputs]

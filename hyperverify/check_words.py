@@ -133,7 +133,10 @@ def advice(result: Mapping[str, Any]) -> list[str]:
                 "hyperverify.calibrate_(model, ...); then check again."
             )
         else:
-            lines.append("Next: compare the initialization with `hyperverify formulas`.")
+            lines.append(
+                "Next: correct what is told of each layer, or draw the output layers by "
+                "hyperverify.init, then check again; `hyperverify formulas` has the rules."
+            )
     elif verdict == "VERIFIED":
         lines.append(
             f"A hypernet that is further off comes to this with a chance of at most "

@@ -32,14 +32,18 @@ INTERRUPTED: Final = 130
 DEFECT: Final = 70  # EX_SOFTWARE: never to be mistaken for a verdict
 
 
+def _example(call: str) -> str:
+    return f"Example: hyperverify {call}"
+
+
 app = typer.Typer(
     name="hyperverify",
     cls=Group,
     help="Does a hypernetwork's initialization give its main network the variance it promises? "
     "Three witnesses (the formula, an independent calculus, the measurement) answer with VERIFIED, "
     "REFUTED or INCONCLUSIVE, at guaranteed error rates.",
-    epilog="Exit status: 0 all VERIFIED, 1 something REFUTED, 3 nothing refuted but something "
-    "INCONCLUSIVE, 2 a mistake in the call or its input.",
+    epilog="Begin with: hyperverify run --suite quick. Exit status: 0 all VERIFIED, 1 something REFUTED, "
+    "3 nothing refuted but something INCONCLUSIVE, 2 a mistake in the call or its input.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={
@@ -71,17 +75,23 @@ def hyperverify(
 # a mistake gets the same sentence from Python and from the command line.
 
 
-@app.command("run", cls=Command)
+@app.command("run", cls=Command, epilog=_example("run --suite quick --tolerance 0.05"))
 def run_command(
     suite: Annotated[
-        str, typer.Option(metavar="NAME", help="quick, standard, paper or all.")
+        str, typer.Option(metavar="NAME", help="quick (seconds), standard, paper or all (minutes).")
     ] = "standard",
     rule: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Only checks of this rule; may be given again."),
+        typer.Option(
+            metavar="ID",
+            help="Only checks of this rule (hyperverify formulas lists them); may be given again.",
+        ),
     ] = None,
     tolerance: Annotated[
-        str, typer.Option(metavar="X", help="Largest relative deviation that may pass.")
+        str,
+        typer.Option(
+            metavar="X", help="The relative error of a second moment that must be caught."
+        ),
     ] = "0.02",
     alpha: Annotated[
         str, typer.Option(metavar="P", help="Chance of any false REFUTED in the whole run.")
@@ -94,7 +104,10 @@ def run_command(
     backend: Annotated[str, typer.Option(metavar="NAME", help="eager or compile.")] = "eager",
     initializer: Annotated[
         str | None,
-        typer.Option(metavar="TARGET", help="Check this one: module:name or file.py:name."),
+        typer.Option(
+            metavar="TARGET",
+            help="Check this initializer, module:name or file.py:name; default: hyperverify's own.",
+        ),
     ] = None,
     workers: Annotated[
         str | None,
@@ -165,13 +178,16 @@ def _run(settings: RunSettings, show: Any) -> Run:
     return run(settings, tell)
 
 
-app.command("check", cls=Command)(check_command)
-app.command("experiment", cls=Command)(experiment_command)
-app.command("claims", cls=Command)(claims_command)
-app.command("campaign", cls=Command)(campaign_command)
+for _command, _call in (
+    (check_command, "check my_model.py:make --input 64 --expect hyperfan-in"),
+    (campaign_command, "campaign plan.toml --dry-run"),
+    (experiment_command, "experiment mnist --preset smoke"),
+    (claims_command, "claims reports/mnist-smoke-seed0"),
+):
+    app.command(_call.split()[0], cls=Command, epilog=_example(_call))(_command)
 
 
-@app.command(cls=Command)
+@app.command(cls=Command, epilog=_example("formulas T1.in.H --dj 500 --dk 50 --var-e 1 --relu"))
 def formulas(
     rule_id: Annotated[
         str | None, typer.Argument(metavar="ID", show_default=False, help="A rule, e.g. T1.in.H.")
@@ -256,11 +272,14 @@ def formulas(
     terminal.rule_card(described, spelled, given)
 
 
-@app.command(cls=Command)
+@app.command(cls=Command, epilog=_example("replay reports/run-2026-01-31-1 CHECK_ID"))
 def replay(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run.json, or the folder of one.")],
     check_id: Annotated[
-        str, typer.Argument(metavar="CHECK_ID", help="The id of one of its checks.")
+        str,
+        typer.Argument(
+            metavar="CHECK_ID", help="The id of one of its checks; the report has them."
+        ),
     ],
     initializer: Annotated[
         str | None, typer.Option(metavar="TARGET", help="The one that the run checked, if any.")
@@ -294,10 +313,14 @@ def replay(
     return 1 if changed else 0
 
 
-app.command("report", cls=Command)(report_command)
+app.command(
+    "report",
+    cls=Command,
+    epilog=_example("report reports/run-2026-01-31-1 --against reports/run-2026-01-30-1"),
+)(report_command)
 
 
-@app.command(cls=Command)
+@app.command(cls=Command, epilog=_example("schema"))
 def schema() -> None:
     """Print the JSON Schema of run.json."""
     import json

@@ -81,7 +81,9 @@ class RunSettings:
                 raise BadArgument(f"rules[{number}]", rule, "one of " + ", ".join(RULES))
             if rule not in RULES:
                 close = get_close_matches(rule, RULES, 3, 0.3)
-                raise BadArgument("rule", rule, "one of " + ", ".join(close or RULES))
+                named = ", ".join([*close, "..."] if close else RULES)
+                allowed = f"one of {named} ('hyperverify formulas' lists them)"
+                raise BadArgument("rule", rule, allowed)
         low, high = TOLERANCES
         allowed = f"a number from {low} to {high}"
         _number("tolerance", self.tolerance, low, high, allowed)

@@ -76,4 +76,5 @@ def usage_line(error: Any) -> str:
     message = message[:1].lower() + message[1:]
     context = getattr(error, "ctx", None)
     where = "hyperverify" if context is None else context.command_path
-    return f"{message}; try '{where} --help'"
+    try_it = " Try" if message.endswith("?") else "; try"
+    return f"{message}{try_it} '{where} --help'"

@@ -93,3 +93,25 @@ def test_a_spread_that_is_taken_on_trust_is_told() -> None:
     assert result["verdict"] == "REFUTED"
     line = "a spread that is declared, not derived: no derivation goes through what makes the weights of layer 1."
     assert line in " ".join(text(result, width=300).split())
+
+
+class WithBiases(nn.Module):
+    """A hypernet of nn.Linear as it comes, biases included: no factor on H mends it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.e = nn.Parameter(torch.randn(16))
+        self.head = nn.Linear(16, 10 * 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.head(self.e).view(10, 64).T
+
+
+def test_where_no_factor_mends_it_the_advice_is_what_was_told() -> None:
+    said = text(check(WithBiases, input=64, expect="hyperfan-in").to_dict())
+    assert "set it to 0, then check again" in said
+    assert (
+        "Next: correct what is told of each layer, or draw the output layers by hyperverify.init"
+        in said
+    )
+    assert "calibrate_" not in said

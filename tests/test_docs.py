@@ -7,6 +7,7 @@ import re
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -114,14 +115,48 @@ def test_architecture_maps_every_module() -> None:
     assert mapped - modules == set(), "modules that the map has and the package lacks"
 
 
-def test_the_reference_names_what_there_is() -> None:
-    for page in sorted((DOCS / "reference").glob("*.md")):
-        text = page.read_text(encoding="utf-8")
-        for name, options in re.findall(r"^::: (\S+)\n((?:    .*\n)*)", text, re.MULTILINE):
-            module = import_module(name)
-            assert module.__doc__, f"{page.name}: {name} has no docstring"
-            for member in re.findall(r"- (\w+)$", options, re.MULTILINE):
-                assert hasattr(module, member), f"{page.name}: {name} has no {member}"
+def members(module: ModuleType, options: str) -> set[str]:
+    """The names that the site documents of a module: those of its options, or all public ones."""
+    chosen = set(re.findall(r"- (\w+)$", options, re.MULTILINE)) or set(
+        getattr(module, "__all__", ())
+    )
+    return chosen or {
+        name
+        for name, value in vars(module).items()
+        if name[0] != "_" and getattr(value, "__module__", None) == module.__name__
+    }
+
+
+LISTED = re.compile(
+    r"^- \[`(hyperverify/[\w/]+\.py)`\]\(\.\./\.\./\1\) has (.*?)(?=\n\n|\n- )",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "reference").glob("*.md")), ids=name_of)
+def test_the_reference_names_what_there_is(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert len(re.findall(r"^:::", text, re.MULTILINE)) == text.count("<!--\n:::")
+    documented: set[str] = set()
+    for name, options in re.findall(r"^::: (\S+)\n((?:    .*\n)*)-->$", text, re.MULTILINE):
+        module = import_module(name)
+        assert module.__doc__, f"{page.name}: {name} has no docstring"
+        for member in members(module, options):
+            assert hasattr(module, member), f"{page.name}: {name} has no {member}"
+            documented.add(member)
+    listed: set[str] = set()
+    for path, words in LISTED.findall(text):
+        module = import_module(path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+        names = re.match(r"(?:`\w+`(?: \(.*?\))?[,.:]?\s*)+", words)
+        assert names, f"{page.name}: {path} has no names"
+        for member in re.findall(r"`(\w+)`", names.group()):
+            assert hasattr(module, member), f"{page.name}: {path} has no {member}"
+            listed.add(member)
+    missing = documented - listed
+    assert not missing, f"{page.name} does not list, for who reads the file: {sorted(missing)}"
+
+
+def test_the_reference_has_every_name_of_the_package() -> None:
     index = (DOCS / "reference" / "index.md").read_text(encoding="utf-8")
     for name in hyperverify.__all__:
         assert f"`{name}`" in index, f"hyperverify.{name} is not in the reference"

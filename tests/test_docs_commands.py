@@ -173,6 +173,20 @@ def test_the_tutorial_prints_what_it_says(tmp_path: Path, monkeypatch: pytest.Mo
     assert {path.name for path in Path("reports").iterdir()} == {"first", "planted"}
 
 
+def test_the_readmes_thirty_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+    page = ROOT / "README.md"
+    ((_, source),) = blocks(page, "python")
+    Path(named(source) or "").write_text(source, encoding="utf-8")
+    first, second = (found for found in sessions(page) if "my_model.py" in found[0])
+    for (command, shown), wanted in ((first, 1), (second, 0)):
+        status, said = in_process(shlex.split(command)[1:])
+        found = "".join(f"{line}\n" for line in printed(said))
+        assert status == wanted, said
+        assert re.fullmatch(looks_like(shown), found), f"$ {command}\n{said}"
+
+
 # --- The guide to a new rule: its edits, put to a copy of the package. -------------------------------
 
 

@@ -1,4 +1,8 @@
-"""What the site has besides docs/: the sample report, CONTRIBUTING and the changelog."""
+"""What the site has besides docs/: the sample report, CONTRIBUTING and the changelog; and docstrings.
+
+A page of the reference lists what its modules have, with links to their source, for who reads it as a
+file. The site has the docstrings there instead: what the file keeps in a comment says which.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,10 @@ FILES = (
     ),
 )
 
+# In a page of the reference: the directive that is a comment elsewhere, and a line of the list.
+DIRECTIVE = re.compile(r"^<!--\n(:::.*?)^-->$", re.MULTILINE | re.DOTALL)
+LISTED = re.compile(r"^- \[`hyperverify/.*\n(?:  .*\n)*", re.MULTILINE)
+
 LINK = re.compile(r"(\]\()([^)\s:#]+)(?=[)#])")
 
 
@@ -41,6 +49,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         page.meta["hide"] = ["navigation"]
     if page.file.src_uri in PAGES.values():
         return markdown
+    if page.file.src_uri.startswith("reference/"):
+        markdown = DIRECTIVE.sub(r"\1", LISTED.sub("", markdown))
     return _moved(markdown, posixpath.join("docs", posixpath.dirname(page.file.src_uri)))
 
 

@@ -100,6 +100,19 @@ def conduct(plan: Plan, folder: Path, means: Means, tell: Tell) -> Path:
         return merge.merge(book, folder, workers, telling)
 
 
+def fits(plan: Plan, folder: Path) -> None:
+    """Refuse a folder in which the campaign of a plan can be neither begun nor gone on with.
+
+    Raises:
+        HyperverifyError: it holds a run, or the ledger of another plan or of other versions.
+    """
+    if (folder / ledger.FILE_NAME).exists():
+        with ledger.read_only(folder, plan):
+            return
+    if (folder / FILE_NAME).exists():
+        raise BadArgument("--out", str(folder), "a folder without a run.json, or a campaign's own")
+
+
 def standing(folder: Path) -> tuple[int, int] | None:
     """How many units of how many a folder's ledger holds; None where there is none that can be read."""
     path = folder / ledger.FILE_NAME
@@ -119,10 +132,7 @@ def _begun(plan: Plan, folder: Path, tell: Tell) -> Generator[None]:
     """The folder's lock, with a ledger in it; nothing is left behind of a plan that cannot begin."""
     prepared = None
     if not (folder / ledger.FILE_NAME).exists():
-        if (folder / FILE_NAME).exists():
-            raise BadArgument(
-                "--out", str(folder), "a folder without a run.json, or a campaign's own"
-            )
+        fits(plan, folder)
         prepared = prepare(
             plan, lambda done, total: tell(Progress(done, total, "counting the checks", None))
         )

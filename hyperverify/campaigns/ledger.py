@@ -256,11 +256,15 @@ def opened(folder: Path, plan: Plan) -> Generator[Ledger]:
 
 
 @contextmanager
-def read_only(folder: Path) -> Generator[Ledger]:
+def read_only(folder: Path, plan: Plan | None = None) -> Generator[Ledger]:
     """The ledger in a folder, to look at; another process may be writing to it.
 
+    Args:
+        folder: where it is.
+        plan: whose it must be; None: anyone's.
+
     Raises:
-        HyperverifyError: it is damaged.
+        HyperverifyError: it is damaged, or as for `opened`.
     """
     path = folder / FILE_NAME
     with told(path):
@@ -270,7 +274,7 @@ def read_only(folder: Path) -> Generator[Ledger]:
         try:
             _recognize(path, database)
             (text,) = database.execute("SELECT value FROM facts WHERE name = 'plan'").fetchone()
-            ledger = Ledger(path, plan_of(json.loads(text), str(path)), database)
+            ledger = Ledger(path, plan or plan_of(json.loads(text), str(path)), database)
             _same_plan(ledger)
             yield ledger
         finally:

@@ -283,7 +283,7 @@ def observe(
     parts = tuple(Block(spec, root, index, each, device, dtype, draws) for root in roots)
     total = each * len(roots)
     return Observation(
-        SideBySide(spec, roots[0], index, total, device, dtype, draws, parts, plant),
+        SideBySide(spec, roots[0], index, total, device, dtype, draws, parts=parts, plant=plant),
         tuple(kind for kind in GRADIENTS if kind in gradients),
         streaming=False,
     )

@@ -285,6 +285,24 @@ def test_a_dry_run_counts_and_leaves_nothing_behind(
     assert answer.out.splitlines()[-1].endswith(f"{folder}, 24 of 24 units are done")
 
 
+def test_a_dry_run_refuses_the_folders_that_the_run_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan.toml").write_text(TINY)
+    (tmp_path / "other.toml").write_text(TINY.replace("[0, 7]", "[0, 8]"))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "run.json").write_text("{}")
+    for arguments, message in (
+        (("plan.toml", "--out", "taken"), "a folder without a run.json, or a campaign's own"),
+        (("other.toml", "--out", str(folder)), "belongs to plan"),
+    ):
+        answers = [call("campaign", *arguments, *more) for more in ((), ("--dry-run",))]
+        assert [answer.status for answer in answers] == [2, 2]
+        assert message in answers[0].err
+        assert answers[1].err == answers[0].err
+
+
 def test_a_bad_plan_ends_with_2_and_leaves_nothing(tmp_path: Path) -> None:
     plan = tmp_path / "plan.toml"
     bad = '[[grid]]\nmethod = ["M3", "M4"]\nwidths = [3, 4]\nbias = true\n'
