@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 STYLES: Final = {"VERIFIED": "green", "REFUTED": "bold red", "INCONCLUSIVE": "yellow"}
 SENTENCES: Final = {
     "VERIFIED": "VERIFIED: every check agrees with its prediction.",
-    "REFUTED": "REFUTED: at least one prediction is false.",
+    "REFUTED": "REFUTED: at least one measurement contradicts its prediction.",
     "INCONCLUSIVE": "INCONCLUSIVE: nothing is refuted, but not everything could be decided.",
 }
 _PIPE_WIDTH: Final = 180  # rows of a table stay one line each where no terminal sets the width
@@ -168,19 +168,20 @@ def _count(number: int, style: str) -> Text:
 
 def _troubles(console: Console, run: Run, folder: Path) -> None:
     """The checks that are not VERIFIED, refuted ones first, and how to see one again."""
-    from hyperverify.report.common_cause import common_cause, sentences
+    from hyperverify.report.common_cause import common_cause, upstream_first
 
     troubled = [check for check in run.checks if check.verdict != "VERIFIED"]
+    troubled = [troubled[number] for number in upstream_first(troubled)]
     troubled.sort(key=lambda check: check.verdict != "REFUTED")
+    if (cause := common_cause(run)) is not None:
+        for sentence in cause.sentences:
+            console.print(Text(f"- {_harmless(sentence).replace('²', '^2')}"), soft_wrap=True)
     for check in troubled[:_LISTED]:
         line = Text(f"{check.verdict}  {_harmless(check.id)}", style=STYLES[check.verdict])
         console.print(line, soft_wrap=True)
         console.print(f"    {_figures(check)}", soft_wrap=True, markup=False)
     if len(troubled) > _LISTED:
         console.print(f"... and {len(troubled) - _LISTED} more; the report has them all.")
-    if (cause := common_cause(run)) is not None:
-        for sentence in sentences(cause):
-            console.print(Text(f"- {_harmless(sentence).replace('²', '^2')}"), soft_wrap=True)
     if troubled:
         words = ["hyperverify", "replay", str(folder), troubled[0].id]
         if run.initializer is not None:

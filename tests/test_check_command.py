@@ -430,15 +430,15 @@ def ended(pid: int, within: float = 60.0) -> bool:
 def test_a_command_that_is_ended_leaves_nothing_behind(tmp_path: Path, sent: str) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    text = "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
+    text = "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
     (tmp_path / "a.py").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "hyperverify", "check", "a.py:make", "--input", "4",
-               "--json", "x.json"]  # fmt: skip
+               "--json", "x.json", "--max-seconds", "900"]  # fmt: skip
     environment = {**os.environ, "TMPDIR": str(temporary)}
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").stat().st_size:
             assert time.monotonic() < until
             time.sleep(0.05)

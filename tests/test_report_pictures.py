@@ -60,7 +60,7 @@ def test_pictures_have_a_section_a_link_and_a_word_on_what_they_are_not(pictured
     assert source.count('<a href="#pictures">') == 1
     text = words_of(section(source))
     assert "No verdict rests on a picture, and none of the error budget was spent on them." in text
-    assert "Look whether the coloured hills stay with the grey ones" in text
+    assert "Look whether the coloured hills of a row stand one above the other" in text
     assert "a verified mean says little about one narrow net" in text
     assert render(pictured) == source
 
@@ -224,8 +224,9 @@ def test_the_median_falls_where_the_mean_stays() -> None:
     assert set(heights(str(narrow.svg), "level")) == set(heights(str(wide.svg), "level"))
     assert heights(str(wide.svg), "median")[-1] < fall[-1]
     assert narrow.sentence == (
-        "10 nets of width 12: after 3 layers 70\N{NO-BREAK SPACE}% of them lie below the mean, and "
-        "the median net is at 0.10."
+        "10 nets of width 12: after 3 layers 70\N{NO-BREAK SPACE}% of them lie below the predicted mean, and "
+        "the median net is at 0.10; the measured mean is more than two standard errors off in 0 of 3 layers, "
+        "which go together."
     )
 
 

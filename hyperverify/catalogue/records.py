@@ -102,9 +102,9 @@ def _reason(outcome: Outcome, verdict: Verdict) -> str | None:
         if len(outcome.streams) > 1:
             return (
                 f"{len(theta)} of the {len(outcome.streams)} parts that make up this value, each tested "
-                f"by itself: measured {shown} times its prediction, and the interval excludes 1"
+                f"by itself: measured {shown} times its prediction, which the interval excludes"
             )
-        return f"measured {shown} times the prediction, and the interval excludes 1"
+        return f"measured {shown} times the prediction, which the interval excludes"
     if not all(stream.nu for stream in outcome.streams):
         return "no degree of freedom was ever seen: the check has nothing to measure here"
     return (

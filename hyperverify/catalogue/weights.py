@@ -94,7 +94,8 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         rules=common.weight_rules(spec, t),
         claim=common.claim_kind(spec),
         law=common.law(spec, t) if not common.shared(spec, t) else _alone(spec),
-        statement=f"The weights generated for {where} have second moment E[W^2] = {v:.6g}.",
+        statement=f"With features at their predicted scale, the weights generated for {where} have "
+        f"second moment E[W^2] = {v:.6g}.",
         predicted=v,
         formula=common.weights_formula(spec, t, v),
         parts=(Part(lambda o: measure_weights(o, t), v, layer=t),),
@@ -119,7 +120,8 @@ def claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
         rules=common.bias_rules(spec),
         claim=common.claim_kind(spec),
         law=_alone(spec),
-        statement=f"The biases generated for {where} have second moment E[b^2] = {u:.6g}.",
+        statement=f"With features at their predicted scale, the biases generated for {where} have "
+        f"second moment E[b^2] = {u:.6g}.",
         predicted=u,
         formula=common.formula(spec, t, "biases"),
         parts=(bias_part(spec, t, u),),
@@ -147,7 +149,7 @@ def _sums_claims(spec: HypernetSpec, t: int) -> Iterator[Claim]:
             rules=common.weight_rules(spec, t),
             claim=common.claim_kind(spec),
             law=_alone(spec),
-            statement=f"The {entries} weights {feed} of {common.name(spec, t)} are centred and "
+            statement=f"With features at their predicted scale, the {entries} weights {feed} of {common.name(spec, t)} are centred and "
             f"uncorrelated: their sum has second moment {value:.6g}.",
             predicted=value,
             formula=entries * common.weights_formula(spec, t, value / entries),

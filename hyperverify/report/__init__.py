@@ -21,7 +21,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from hyperverify.report import figures, words
-from hyperverify.report.common_cause import TRAVELS, common_cause, fits
+from hyperverify.report.common_cause import common_cause
 from hyperverify.report.compare import compare
 from hyperverify.report.maths import mathml
 from hyperverify.report.pictures import pictures, without
@@ -119,12 +119,10 @@ def page_template(name: str) -> Template:
         raw=_raw,
         strip=figures.strip,
         funnel=figures.funnel,
-        fits=fits,
     )
     names = cast("dict[str, Any]", environment.globals)
     names.update(
         headline=words.headline,
-        travels=TRAVELS,
         subject=words.subject,
         citation=words.citation,
         guarantee=words.guarantee,

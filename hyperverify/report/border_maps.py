@@ -116,7 +116,7 @@ def _measured(found: BorderMap) -> str:
         f"Measured over {found.nets:,} nets, standard errors {words.number(min(errors), 1)} to "
         f"{words.number(max(errors), 1)}. {_count(far)} of {len(pairs)} positions "
         f"{'lies' if far == 1 else 'lie'} more than two of them from the prediction; chance alone "
-        f"makes about {chance}."
+        f"makes {chance} on average, now few and now many, since positions of one net vary together."
     )
 
 

@@ -1,5 +1,5 @@
 """What the failures of a run have in common: where they begin, which settings they share, and which
-known mistake would make all of them.
+known mistake would make them.
 
 A wrong scale travels: weights that are too small make every activation behind them too small. A
 reader of sixty failures needs the first one, and what the sixty share.
@@ -7,27 +7,18 @@ reader of sixty failures needs the first one, and what the sixty share.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hyperverify.mistakes import LIBRARY, Facts, Mistake
 from hyperverify.report import words
-from hyperverify.report.networks import parsed
-from hyperverify.specs import HypernetSpec
-from hyperverify.store import Check, Run
+from hyperverify.report.suspects import Suspects, suspects
+from hyperverify.store import Check, Run, encode
 
-__all__ = [
-    "CAUSAL",
-    "CommonCause",
-    "Row",
-    "Suspect",
-    "common_cause",
-    "fits",
-    "sentences",
-    "upstream_first",
-]
+__all__ = ["CAUSAL", "CommonCause", "Row", "common_cause", "looks_like", "upstream_first"]
 
 CAUSAL: Final = (
     "embedding", "trunk", "weights", "biases", "row sums", "column sums", "forward", "active",
@@ -35,12 +26,15 @@ CAUSAL: Final = (
 )  # fmt: skip
 """Quantities in the order in which one makes the next."""
 
-_ORIGINS: Final = frozenset(CAUSAL[:6])
+_MADE_OF: Final = ("weights", "biases", "row sums", "column sums")
+"""What activations and gradients are made of: of these a wrong scale is seen further on. Checks of the
+weights themselves are made given the features, so that a wrong embedding or trunk is not."""
+
 FEWEST: Final = 2
 """Failures below which there is nothing to have in common."""
 
-MOST_SUSPECTS: Final = 3
-"""Mistakes that fit all the same; of more, none is named, for the data do not tell them apart."""
+WITHOUT: Final = 10
+"""Checks without a setting, none of them failing, below which nothing is said of it."""
 
 MOST_METHODS: Final = 2
 """Initializations that are told as something shared; more of them are not one thing."""
@@ -56,7 +50,6 @@ _SETTINGS: Final = {
         "chunked": "a chunked output layer",
     },
 }
-_RULES: Final = ("hyperfan-in", "hyperfan-out")
 
 
 @dataclass(frozen=True)
@@ -77,36 +70,26 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """A known mistake that predicts what was measured, for every generated layer that failed.
-
-    Attributes:
-        name, says: as the checker tells it.
-        how: the variant, "" for the plain one.
-    """
-
-    name: str
-    says: str
-    how: str
-
-
-@dataclass(frozen=True)
 class CommonCause:
     """What the refuted checks share.
 
     Attributes:
-        begins: the quantity in which they begin, where it is one that others are made of, or None.
+        begins: a sentence on what fails first, network by network.
         shared: sentences, each on a setting that all failures have and other checks have not.
         rows: by quantity, in causal order.
-        suspects: known mistakes that fit.
-        layers: of hyperfan rules, failed: what these were held against.
+        suspects: known mistakes that would make them.
     """
 
-    begins: str | None
+    begins: str
     shared: tuple[str, ...]
     rows: tuple[Row, ...]
-    suspects: tuple[Suspect, ...]
-    layers: int
+    suspects: Suspects
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All of it without the table."""
+        named = looks_like(self.suspects)
+        return (*([named] if named else []), self.begins, *self.shared)
 
 
 def common_cause(run: Run) -> CommonCause | None:
@@ -114,159 +97,145 @@ def common_cause(run: Run) -> CommonCause | None:
     failed = [c for c in run.checks if c.verdict == "REFUTED" and not words.disagree(c)]
     if len(failed) < FEWEST:
         return None
-    rows = _rows(failed, run.checks)
-    first = rows[0].quantity
-    origins = [(check, facts) for check in failed if (facts := facts_of(check)) is not None]
+    split = {check.id for check in run.checks if words.disagree(check)}
     return CommonCause(
-        begins=first if first in _ORIGINS else None,
+        begins=_begins(failed),
         shared=tuple(_shared(failed, run.checks)),
-        rows=rows,
-        suspects=_suspects(origins),
-        layers=len(origins),
+        rows=_rows(failed, run.checks),
+        suspects=suspects(check for check in run.checks if check.id not in split),
     )
 
 
-def sentences(cause: CommonCause) -> tuple[str, ...]:
-    """The same in sentences, without a table: what it looks like, where it begins, what all share."""
-    told: list[str] = []
-    if cause.suspects:
-        named = ", or ".join(
-            f"{suspect.name}{f' ({suspect.how})' if suspect.how else ''}: {suspect.says}"
-            for suspect in cause.suspects
+def looks_like(found: Suspects) -> str:
+    """The suspects in a sentence; "" where there are none."""
+    if not found.named:
+        return ""
+    named = ", or ".join(
+        f"{suspect.name}{f' ({suspect.how})' if suspect.how else ''}: {suspect.says}"
+        for suspect in found.named
+    )
+    which = "Each of these" if len(found.named) > 1 else "That"
+    layers = words.plural(found.layers, "generated layer")
+    of = f"all {layers}" if found.layers > 1 else "the one generated layer"
+    text = f"It looks like {named}. {which} would give what was measured in {of} of hyperfan rules that failed"
+    if found.others:
+        text += f" (of other rules {found.others:,} more failed, which were not compared)"
+    spared = max(suspect.spared for suspect in found.named)
+    if spared:
+        text += (
+            f"; made everywhere it would have failed {words.plural(spared, 'layer')} too that passed, so it is "
+            "made in some places only"
         )
-        told.append(f"It looks like {named}. {fits(cause)}")
-    if cause.begins:
-        told.append(f"It begins with {words.QUANTITIES[cause.begins]}. {TRAVELS}")
-    return (*told, *cause.shared)
-
-
-TRAVELS: Final = "What is made of them further on is wrong with them."
-
-
-def fits(cause: CommonCause) -> str:
-    """How many of the failed layers the suspects were held against."""
-    which = "Each of these" if len(cause.suspects) > 1 else "That"
-    of = f"all {cause.layers:,} of" if cause.layers > 1 else "the one of"
-    return f"{which} would give what was measured in {of} the generated layers of hyperfan rules that failed."
+    return f"{text}."
 
 
 def upstream_first(checks: Sequence[Check]) -> list[int]:
-    """The order in which failures are read: one of each quantity first, causes before effects.
+    """The order in which failures are read: one of each rule first, causes before effects.
 
     Returns:
         Indices into ``checks``.
     """
-    seen: dict[str, int] = {}
-    keys: list[tuple[int, int, int]] = []
-    for number, check in enumerate(checks):
-        seen[check.quantity] = seen.get(check.quantity, -1) + 1
-        keys.append((seen[check.quantity], _place(check.quantity), number))
-    return [number for *_, number in sorted(keys)]
+    causal = sorted(range(len(checks)), key=lambda number: _place(checks[number].quantity))
+    seen: Counter[str] = Counter()
+    keys: list[tuple[int, int]] = []
+    for place, number in enumerate(causal):
+        rule = checks[number].rules[0]
+        keys.append((seen[rule], place))
+        seen[rule] += 1
+    return [causal[place] for _, place in sorted(keys)]
 
 
 def _place(quantity: str) -> int:
     return CAUSAL.index(quantity) if quantity in CAUSAL else len(CAUSAL)
 
 
-def _rows(failed: Sequence[Check], checks: Iterable[Check]) -> tuple[Row, ...]:
-    tested: dict[str, int] = {}
-    for check in checks:
-        tested[check.quantity] = tested.get(check.quantity, 0) + 1
-    found: dict[str, list[float]] = {}
+def _network(check: Check) -> str:
+    return json.dumps(encode(check.spec), sort_keys=True)
+
+
+def _begins(failed: Sequence[Check]) -> str:
+    """What fails first in each network, and whether more fails behind it."""
+    quantities: dict[str, set[str]] = {}
     for check in failed:
-        found.setdefault(check.quantity, []).append(words.log_ratio(check, check.measured))
+        quantities.setdefault(_network(check), set()).add(check.quantity)
+    first = Counter(min(found, key=_place) for found in quantities.values())
+    named = "; ".join(
+        f"{words.QUANTITIES.get(quantity, quantity)} ({count:,})"
+        for quantity, count in sorted(first.items(), key=lambda pair: (-pair[1], _place(pair[0])))
+    )
+    text = (
+        f"First to fail, network by network ({words.plural(len(quantities), 'network')}): {named}"
+    )
+    behind = sum(
+        min(found, key=_place) in _MADE_OF and any(q not in _MADE_OF for q in found)
+        for found in quantities.values()
+    )
+    if behind:
+        text += f"; in {behind:,} what is made of the weights fails behind them"
+    return f"{text}."
+
+
+def _rows(failed: Sequence[Check], checks: Iterable[Check]) -> tuple[Row, ...]:
+    tested = Counter(check.quantity for check in checks)
+    found: dict[str, list[Check]] = {}
+    for check in failed:
+        found.setdefault(check.quantity, []).append(check)
     return tuple(
-        Row(quantity, len(ratios), tested[quantity], *_ends(ratios))
-        for quantity, ratios in sorted(found.items(), key=lambda pair: _place(pair[0]))
+        Row(quantity, len(members), tested[quantity], *_ends(members))
+        for quantity, members in sorted(found.items(), key=lambda pair: _place(pair[0]))
     )
 
 
-def _ends(ratios: Sequence[float]) -> tuple[str, str]:
-    known = [ratio for ratio in ratios if not math.isnan(ratio)]
+def _ends(checks: Sequence[Check]) -> tuple[str, str]:
+    """Measured over predicted, the least and the largest; in words where it has none."""
+    ratios = [words.log_ratio(check, check.measured) for check in checks]
+    known = [ratio for ratio in ratios if math.isfinite(ratio)]
+    zero = any(c.predicted == 0 and c.quantity != "depth" for c in checks)
+    ends = [words.offset(end) for end in ((min(known), max(known)) if known else ())]
     if len(known) < len(ratios):
-        return words.offset(min(known, default=math.nan)), words.offset(math.nan)
-    return words.offset(min(known)), words.offset(max(known))
+        ends.append("not zero where zero is predicted" if zero else "not a finite factor")
+    return ends[0], ends[-1]
 
 
 def _shared(failed: Sequence[Check], checks: Sequence[Check]) -> Iterable[str]:
-    """Settings that all failures have, where checks without it were run and none failed."""
+    """Settings that all failures have, the sharpest first, each among the checks that have those before it.
+
+    Only checks of the quantities that fail are counted, and a setting is told only where enough of them
+    are without it.
+    """
+    quantities = {check.quantity for check in failed}
+    pool = [check for check in checks if check.quantity in quantities]
+    candidates = list(_candidates(failed, pool))
+    while candidates:
+        inside = [sum(map(has, pool)) for _, has in candidates]
+        best = min(range(len(candidates)), key=lambda n: inside[n])
+        without = len(pool) - inside[best]
+        named, has = candidates.pop(best)
+        if without < WITHOUT:
+            return
+        yield (
+            f"All have {named}: {len(failed):,} of the {inside[best]:,} checks with it fail, "
+            f"none of the {without:,} without."
+        )
+        pool = [check for check in pool if has(check)]
+
+
+def _candidates(
+    failed: Sequence[Check], pool: Sequence[Check]
+) -> Iterable[tuple[str, Callable[[Check], bool]]]:
+    networks = {_network(check) for check in failed}
+    if len(networks) == 1:
+        total = len({_network(check) for check in pool})
+        one = next(iter(networks))
+        yield f"one network, of {total:,}", lambda check: _network(check) == one
     for tag, named in _SETTINGS.items():
         values = {_value(check, tag) for check in failed}
         if len(values) == 1 and (value := values.pop()) in named:
-            inside = sum(_value(check, tag) == value for check in checks)
-            yield from _split(named[value], inside, len(failed), len(checks))
+            yield named[value], lambda check, tag=tag, value=value: _value(check, tag) == value
     methods = {check.method for check in failed}
     if len(methods) <= MOST_METHODS:
-        inside = sum(check.method in methods for check in checks)
-        yield from _split(" or ".join(sorted(methods)), inside, len(failed), len(checks))
+        yield " or ".join(sorted(methods)), lambda check: check.method in methods
 
 
 def _value(check: Check, tag: str) -> str:
     return str(check.tags.get(tag, "")).lower()
-
-
-def _split(named: str, inside: int, failed: int, total: int) -> Iterable[str]:
-    if inside < total:
-        yield (
-            f"All have {named}: {failed:,} of the {inside:,} checks with it fail, none of the "
-            f"{total - inside:,} without."
-        )
-
-
-def _suspects(origins: Sequence[tuple[Check, Facts]]) -> tuple[Suspect, ...]:
-    """Mistakes that predict what was measured of every generated layer that failed."""
-    if not origins:
-        return ()
-    found: list[Suspect] = []
-    for mistake in LIBRARY:
-        hows = [_fits(mistake, facts, check) for check, facts in origins]
-        if mistake.convention or None in hows:
-            continue
-        found.append(Suspect(mistake.name, mistake.says, (hows[0] or "") * (len(set(hows)) == 1)))
-    return tuple(found) if len(found) <= MOST_SUSPECTS else ()
-
-
-def _fits(mistake: Mistake, facts: Facts, check: Check) -> str | None:
-    """The variant of a mistake whose second moment the check's interval holds, or None."""
-    low, high = check.interval
-    for prediction in mistake.predict(facts):
-        value = prediction.value
-        if prediction.absolute:
-            value *= facts.width * facts.told
-        if low <= value <= high and not prediction.idle:
-            return prediction.how
-    return None
-
-
-def facts_of(check: Check) -> Facts | None:
-    """What a hyperfan rule had to reckon with in a check of generated weights or biases.
-
-    None for another method, for chunks (whose rules are others), and for a specification of another make.
-    """
-    spec = parsed(check.spec)
-    t = check.layer
-    if (
-        spec is None
-        or t is None
-        or not 0 <= t < len(spec.layers)
-        or check.quantity not in ("weights", "biases")
-        or spec.method not in _RULES
-        or spec.chunk is not None
-    ):
-        return None
-    layer = spec.layers[t]
-    d_i, d_j = layer.out_channels // layer.groups, layer.in_channels // layer.groups
-    r = math.prod(layer.kernel)
-    weights = check.quantity == "weights"
-    end = spec.embedding if weights else spec.bias_embedding or spec.embedding
-    rows = layer.n_weights if weights else layer.out_channels
-    return Facts(
-        what=check.quantity, rule=spec.method, d_i=d_i, d_j=d_j, r=r, kernel=layer.kernel,
-        groups=layer.groups, s=2 if layer.relu else 1, biased=layer.bias, asked=check.predicted,
-        other=math.nan, width=_width(spec, weights=weights), rows=rows,
-        used=rows, told=float(end.second_moment), law=spec.distribution, end_law=end.distribution,
-    )  # fmt: skip
-
-
-def _width(spec: HypernetSpec, *, weights: bool) -> int:
-    return spec.feature_dim if weights else spec.bias_feature_dim

@@ -115,6 +115,8 @@
     section,
     rule: section.querySelector(".id").textContent,
     name: section.querySelector("h3").textContent,
+    // Checks of several rules are printed under the first, and linked from the others.
+    linked: new Set([...section.querySelectorAll(".also a")].map((link) => link.hash.slice(1))),
     groups: [...section.querySelectorAll("details.group")].map((group) => ({
       group,
       name: group.firstElementChild.textContent,
@@ -143,6 +145,7 @@
     all.hidden = idle;
     if (idle && !sections) return;
     sections ||= gather();
+    const linked = sections.find((found) => found.rule === chosen.rule)?.linked;
     let total = 0;
     for (const { section, rule, name, groups } of sections) {
       const here = !chosen.rule || chosen.rule === rule;
@@ -151,7 +154,7 @@
         let inGroup = 0;
         for (const item of checks) {
           const text = wanted.length ? `${name} ${setting} ${item.text}`.toLowerCase() : "";
-          const fits = here && verdicts.has(item.verdict) && wanted.every((word) => text.includes(word))
+          const fits = (here || linked?.has(item.check.id)) && verdicts.has(item.verdict) && wanted.every((word) => text.includes(word))
             && asked.every((key) => (key === "architecture" ? item[key].split("; ").includes(chosen[key]) : item[key] === chosen[key]));
           item.check.hidden = !fits;
           inGroup += fits;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -30,7 +31,7 @@ class Spread:
         bars: path data by verdict, those of ``REFUTED`` and ``INCONCLUSIVE`` on top of the others.
         band: left end and width of the tolerance band.
         low, middle, high: where the words of the axis stand.
-        ends: the words for the band's ends.
+        ends: the factors at the band's ends.
         beyond: what stands at either end though it lies further off, "" where nothing does.
         words: what it says.
     """
@@ -64,7 +65,6 @@ def spread(run: Run) -> Spread | None:
     for verdict, column in counts.items():
         bars[verdict] = _bars(bottoms, column, most)
         bottoms = [bottom + count for bottom, count in zip(bottoms, column, strict=True)]
-    half = math.log1p(run.tolerance)
     left, right = (round(_WIDTH * (1 + side / REACH) / 2) for side in (-1, 1))
     return Spread(
         bars=bars,
@@ -72,7 +72,7 @@ def spread(run: Run) -> Spread | None:
         low=left,
         middle=_WIDTH // 2,
         high=right,
-        ends=(words.offset(-half, 3), words.offset(half, 3)),
+        ends=(f"÷ {1 + run.tolerance:g}", f"× {1 + run.tolerance:g}"),
         beyond=_beyond(value for value, _ in placed),
         words=_said(placed, run),
     )
@@ -84,8 +84,8 @@ def _placed(checks: Iterable[Check]) -> Iterable[tuple[float, str]]:
         if check.quantity != "depth" and check.predicted == 0:
             continue  # exactly zero has no scale to be off by
         ratio = words.log_ratio(check, check.measured)
-        far = math.inf if math.isnan(ratio) else ratio / math.log1p(check.tolerance)
-        yield max(-1e9, min(1e9, far)), check.verdict
+        if not math.isnan(ratio):
+            yield max(-1e9, min(1e9, ratio / math.log1p(check.tolerance))), check.verdict
 
 
 def _bars(bottoms: list[int], counts: list[int], most: int) -> str:
@@ -104,7 +104,7 @@ def _bars(bottoms: list[int], counts: list[int], most: int) -> str:
 def _beyond(values: Iterable[float]) -> tuple[str, str]:
     far = [value > 0 for value in values if abs(value) > REACH]
     below, above = far.count(False), far.count(True)
-    return f"{below:,} below" * (below > 0), f"{above:,} above" * (above > 0)
+    return f"{below:,} further below" * (below > 0), f"{above:,} further above" * (above > 0)
 
 
 def _said(placed: list[tuple[float, str]], run: Run) -> str:
@@ -113,9 +113,15 @@ def _said(placed: list[tuple[float, str]], run: Run) -> str:
     beyond = sum(abs(value) > 1 for value, _ in placed)
     near = "all" if inside == total else f"{inside:,}"
     text = (
-        f"Of {total:,} checks that predict a scale, {near} were measured within half the tolerance"
+        f"Of {total:,} checks that predict a scale and measured one, {near} lie within half the tolerance"
         f"{f', {beyond:,} beyond all of it' if beyond else ''}"
     )
+    left_out = Counter(check.verdict for check in run.checks) - Counter(v for _, v in placed)
+    if left_out["REFUTED"]:
+        text += f"; {left_out['REFUTED']:,} that were refuted are not drawn, for they have no such factor"
+    split = sum(words.disagree(check) for check in run.checks)
+    if split:
+        text += f"; in {split:,}, refuted wherever they lie, formula and oracle disagree"
     if len({check.tolerance for check in run.checks}) > 1:
         text += "; each check against its own tolerance"
     return f"{text}."

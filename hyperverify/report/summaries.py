@@ -8,7 +8,7 @@ from typing import Final
 from markupsafe import escape
 
 from hyperverify.report import words
-from hyperverify.report.common_cause import common_cause, sentences
+from hyperverify.report.common_cause import common_cause, upstream_first
 from hyperverify.report.compare import Comparison
 from hyperverify.report.groups import SEVERITY, place, tally, worst
 from hyperverify.store import Check, Run, printable
@@ -41,10 +41,12 @@ def markdown(run: Run, comparison: Comparison | None = None) -> str:
         plain(words.guarantee(run)),
         "",
     ]
-    failures = sorted(
-        (check for check in run.checks if check.verdict != "VERIFIED"),
-        key=lambda check: -SEVERITY[check.verdict],
-    )
+    failures = [check for check in run.checks if check.verdict != "VERIFIED"]
+    failures = [failures[number] for number in upstream_first(failures)]
+    failures.sort(key=lambda check: -SEVERITY[check.verdict])
+    if (cause := common_cause(run)) is not None:
+        told = [plain(sentence) for sentence in cause.sentences]
+        lines += ["### What they have in common", "", *(f"- {text}" for text in told), ""]
     if failures:
         lines += ["### What failed", "", *_table("verdict", "rule", "check", "measured", "why")]
         lines += [
@@ -58,9 +60,6 @@ def markdown(run: Run, comparison: Comparison | None = None) -> str:
             for check in failures[:LISTED]
         ]
         lines += [*_more(len(failures)), ""]
-    if (cause := common_cause(run)) is not None:
-        told = [plain(sentence) for sentence in sentences(cause)]
-        lines += ["### What they have in common", "", *(f"- {text}" for text in told), ""]
     if comparison is not None:
         lines += _compared(comparison)
     lines += ["### By rule", "", *_table("rule", "checks", "verdict")]
@@ -72,9 +71,7 @@ def markdown(run: Run, comparison: Comparison | None = None) -> str:
         checks = by_rule[rule]
         symbol = _SYMBOLS[worst(check.verdict for check in checks)]
         lines.append(_row(plain(rule), f"{len(checks):,}", f"{symbol} {tally(checks)}"))
-    where = (
-        f"suite {run.suite}, root seed {run.root_seed}, {run.device}, {run.dtype}, {run.backend}"
-    )
+    where = f"{f'initializer {run.initializer}, ' if run.initializer else ''}suite {run.suite}, root seed {run.root_seed}, {run.device}, {run.dtype}, {run.backend}"
     lines += ["", plain(f"hyperverify {run.hyperverify_version}; {where}; {run.seconds:.1f} s")]
     return "\n".join(lines) + "\n"
 

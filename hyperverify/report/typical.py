@@ -71,11 +71,16 @@ def panels(found: Sequence[Typical]) -> tuple[TypicalPanel, ...]:
 
 def _panel(found: Typical, scale: _Scale) -> TypicalPanel:
     last = found.layers[-1]
+    far = sum(
+        not abs(layer.mean - layer.predicted) <= _SURE * layer.standard_error
+        for layer in found.layers
+    )
     share = words.percent(last.below / found.nets, 2)
     sentence = (
         f"{words.plural(found.nets, 'net')} of width {found.width:,}: after "
-        f"{words.plural(len(found.layers), 'layer')} {share} of them lie below the mean, and the "
-        f"median net is at {words.number(last.quartiles[1], 2)}."
+        f"{words.plural(len(found.layers), 'layer')} {share} of them lie below the predicted mean, and the "
+        f"median net is at {words.number(last.quartiles[1], 2)}; the measured mean is more than two standard "
+        f"errors off in {far} of {len(found.layers)} layers, which go together."
     )
     about = (
         f"{sentence} Predicted mean {words.number(last.predicted, 2)}, measured "

@@ -264,16 +264,21 @@ def guarantee_of(run: RunHead, total: int, simulated: int) -> str:
     false_alarm = chance(run.alpha)
     missed = chance(run.beta)
     margin = percent(run.tolerance)
+    right = (
+        "If every prediction were right"
+        if run.initializer is None
+        else "If that initializer kept every prediction"
+    )
     if run.verdict == "VERIFIED":
         text = (
-            "If every prediction were right, a run like this would raise a false alarm with a "
+            f"{right}, a run like this would raise a false alarm with a "
             f"chance of at most {false_alarm}. If a scale were off by more than {margin}, its check "
             f"would catch it with a chance of at least {percent(1 - run.beta, 6)} (and miss it at "
             f"most {missed} times)."
         )
     elif run.verdict == "REFUTED":
         text = (
-            "If every prediction were right, a run like this would refute even one check with a "
+            f"{right}, a run like this would refute even one check with a "
             f"chance of at most {false_alarm}. A check that passed could still be off by more than "
             f"{margin} with a chance of at most {missed}."
         )
@@ -322,9 +327,14 @@ def headline_of(run: RunHead, total: int, split: int) -> str:
 
 def subject(run: RunHead, rules: int, methods: int, networks: int) -> str:
     """What was put to the test, for a reader who opens the page without knowing."""
+    whose = (
+        "its initialization promises? Asked of"
+        if run.initializer is None
+        else f"its initialization promises? Asked of the initializer {run.initializer}, of"
+    )
     return (
         "Do the weights, activations and gradients of a network whose weights another network "
-        "generates start at the scale that its initialization promises? Asked of "
+        f"generates start at the scale that {whose} "
         f"{plural(rules, 'rule')}, {plural(methods, 'initialization')} and "
         f"{plural(networks, 'network')} on {run.device}, {run.dtype}."
     )

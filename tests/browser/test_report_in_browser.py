@@ -315,6 +315,19 @@ def test_hostile_strings_do_nothing_in_a_browser(visitor: Visitor, tmp_path: Pat
     assert outside == []
 
 
+def test_the_filter_of_a_rule_shows_the_checks_that_stand_under_another(
+    visitor: Visitor, failing: Run, page: Path
+) -> None:
+    visitor.open(page)
+    several = next(check for check in failing.checks if len(check.rules) > 1)
+    first, second = several.rules[:2]
+    for rule in (first, second):
+        choose(visitor, "rule", rule)
+        expected = {f"c{n}" for n, check in enumerate(failing.checks) if rule in check.rules}
+        assert f"c{failing.checks.index(several)}" in expected
+        assert set(visitor.shown()) == expected
+
+
 def test_of_very_many_checks_those_verified_are_drawn_when_they_are_opened(
     visitor: Visitor, failing: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
