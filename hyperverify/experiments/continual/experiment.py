@@ -76,7 +76,7 @@ _REST: Final = (
     Reading(
         question="How are runs averaged of which some diverge?",
         reading="survivors, whose loss is finite at every measurement, are counted; mean, median and standard "
-        "error are theirs. The best rate is the one with the lowest mean end loss among the rates at which "
+        "error are theirs, but for the loss before the first step, which is that of all runs. The best rate is the one with the lowest mean end loss among the rates at which "
         "all runs survive, or at which most do where there is none such",
         other="unknown",
     ),
@@ -204,7 +204,9 @@ def _arm(method: str, loss: NDArray[Any], test: NDArray[Any]) -> Arm:
     tested = test[best][alive[best]].astype(np.float64)
     for task in range(TASKS):
         if len(chosen):
-            first, last = chosen[:, task, 0], chosen[:, task, -1]
+            # before the first step no rate has done anything yet: every run counts
+            runs = chosen if task else loss[best].astype(np.float64)
+            first, last = runs[:, task, 0], chosen[:, task, -1]
             summary[f"task {task + 1}: mean loss at its start"] = float(first.mean())
             summary[f"task {task + 1}: median loss at its start"] = float(np.median(first))
             summary[f"task {task + 1}: mean loss at its end"] = float(last.mean())
