@@ -7,13 +7,24 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from hyperverify.experiments import checkpoint
 from hyperverify.experiments.arrays import write_whole
 from hyperverify.experiments.parallel import Show
+from hyperverify.schema_values import Moment, Natural, Record, Seconds
 
 FILE_NAME: Final = "sessions.json"
+
+
+class _Left(Record):
+    """What a session leaves: the values of a record, within the bounds that a record has."""
+
+    seconds: Seconds
+    sessions: Annotated[Natural, Field(ge=1, le=1_000_000)]
+    started: Moment
 
 
 class Sessions:
@@ -30,20 +41,14 @@ class Sessions:
         self.path = folder / FILE_NAME
         self._began = self._last = time.perf_counter()
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        self._before, self._count = 0.0, 0
+        self._before, self._count, self._saved = 0.0, 0, False
         resumed = folder.is_dir() and any(folder.iterdir())
         self._known = not resumed
         if resumed:
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                self._read(json.loads(self.path.read_bytes()))
-
-    def _read(self, found: dict[str, Any]) -> None:
-        before, count, started = float(found["seconds"]), int(found["sessions"]), found["started"]
-        if not 0 <= before < float("inf") or count < 1:
-            raise ValueError
-        datetime.fromisoformat(started)
-        self._before, self._count, self.started = before, count, started
-        self._known = True
+            with suppress(OSError, ValueError):  # damaged: as if there were none
+                left = _Left.model_validate_json(self.path.read_bytes())
+                self._before, self._count = left.seconds, left.sessions
+                self.started, self._known = left.started, True
 
     @property
     def seconds(self) -> float:
@@ -59,7 +64,7 @@ class Sessions:
         """``show``, which also keeps the time on disk, as often as checkpoints are written."""
 
         def told(done: int, total: int, label: str, left: float | None) -> None:
-            if time.perf_counter() - self._last >= checkpoint.EVERY:
+            if not self._saved or time.perf_counter() - self._last >= checkpoint.EVERY:
                 self.save()
             show(done, total, label, left)
 
@@ -69,6 +74,6 @@ class Sessions:
         """Write it down, where there are checkpoints that it is the time of."""
         if self.count is None or not self.path.parent.is_dir():
             return
-        self._last = time.perf_counter()
+        self._last, self._saved = time.perf_counter(), True
         state = {"seconds": self.seconds, "sessions": self.count, "started": self.started}
         write_whole(self.path, json.dumps(state).encode())

@@ -154,3 +154,40 @@ def test_records_that_did_not_count_sessions_are_read_and_drawn(data: Path, tmp_
     assert records.canonical(read) == records.canonical(record)
     text = page.render(read, read_arrays(tmp_path / records.ARRAYS_NAME))
     assert "s since it was last taken up</dd>" in text
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        '{"seconds": 3.0, "sessions": 1e999, "started": "2026-01-02T03:04:05+00:00"}',
+        '{"seconds": 3.0, "sessions": 9223372036854775808, "started": "2026-01-02T03:04:05+00:00"}',
+        '{"seconds": 3.0, "sessions": 1, "started": "2026-01-02"}',
+        '{"seconds": 1' + "0" * 400 + ', "sessions": 1, "started": "2026-01-02T03:04:05+00:00"}',
+        "[" * 100_000,
+        "",
+    ],
+    ids=["infinite", "beyond 64 bits", "no time", "400 digits", "deep", "empty"],
+)
+def test_a_damaged_word_is_none_and_the_run_ends_all_the_same(
+    data: Path, tmp_path: Path, damage: str
+) -> None:
+    with pytest.raises(Killed):
+        run(data, tmp_path, stop=Killed())
+    word(tmp_path).write_text(damage)
+    assert run(data, tmp_path).sessions is None
+
+
+def test_the_first_checkpoint_is_not_without_word_of_its_session(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Killed):
+        run(data, tmp_path, stop=Killed())
+    word(tmp_path).unlink()
+    monkeypatch.setattr(checkpoint, "EVERY", 3600.0)
+    for old in (tmp_path / running.CHECKPOINTS).iterdir():
+        old.unlink()
+    sessions = Sessions(tmp_path / running.CHECKPOINTS)
+    show = sessions.watch(nothing)
+    (tmp_path / running.CHECKPOINTS / "an-arm.npz").write_bytes(b"")
+    show(1, 9, "an arm", None)
+    assert json.loads(word(tmp_path).read_text())["sessions"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -113,8 +114,13 @@ def _hidden(arm: Arm) -> int:
     return sum(key.startswith("second moment of activations at init") for key in arm.summary)
 
 
+def _ended(value: object) -> str:
+    shown = _percent(value)
+    return "not finite at the end" if shown == "–" else f"accuracy {shown} at the end"
+
+
 def _percent(value: object) -> str:
-    return f"{100 * value:.2f}%" if isinstance(value, float) else "–"
+    return f"{100 * value:.2f}%" if isinstance(value, float) and math.isfinite(value) else "–"
 
 
 def _name(setting: str, quantity: str, place: int) -> str:
@@ -139,8 +145,7 @@ def _losses(setting: str, arms: Sequence[Arm], arrays: Arrays) -> Figure:
         accuracy.append(Curve(arm.label, epochs + 1, 100 * right[1:]))
     panels = [("training loss", train), ("test loss", test), ("test accuracy, %", accuracy)]
     words = "; ".join(
-        f"{arm.label}: accuracy {_percent(arm.summary['test accuracy, last epoch'])} at the end"
-        for arm in arms
+        f"{arm.label}: {_ended(arm.summary['test accuracy, last epoch'])}" for arm in arms
     )
     name = _name(setting, "curves", 0)
     return drawing.curves(
