@@ -214,3 +214,12 @@ def test_report_refuses_in_one_line(
     assert said in told.err
     assert told.err.count("\n") == 1
     assert not list(desk.glob("*/report.html"))
+
+
+def test_another_initializer_is_the_first_thing_told() -> None:
+    checks = synthetic_checks(30)
+    old, new = make_run(checks), make_run(checks, initializer="mine.py:init_")
+    sentence = "Another initializer was checked: mine.py:init_ in place of the library&#39;s own."
+    assert sentence in render(new, old=old)
+    assert "Another initializer" not in render(new, old=new)
+    assert ("initializer", "the library's own", "mine.py:init_") in compare(new, old).settings

@@ -157,6 +157,9 @@ def _mean(checks: list[Check]) -> tuple[float, int]:
     return math.exp(math.fsum(logs) / total), total
 
 
+_OWN = "the library's own"
+
+
 def _settings(old: Run, new: Run) -> tuple[tuple[str, str, str], ...]:
     """What was asked or ran differently."""
     rows = [
@@ -165,7 +168,6 @@ def _settings(old: Run, new: Run) -> tuple[tuple[str, str, str], ...]:
             "hyperverify_version",
             "suite",
             "rules",
-            "initializer",
             "root_seed",
             "tolerance",
             "alpha",
@@ -191,4 +193,5 @@ def _settings(old: Run, new: Run) -> tuple[tuple[str, str, str], ...]:
             "platform",
         )
     ]
+    rows.insert(0, ("initializer", *(run.initializer or _OWN for run in (old, new))))
     return tuple(row for row in rows if row[1] != row[2])
