@@ -193,5 +193,5 @@ def _settings(old: Run, new: Run) -> tuple[tuple[str, str, str], ...]:
             "platform",
         )
     ]
-    rows.insert(0, ("initializer", *(run.initializer or _OWN for run in (old, new))))
+    rows.insert(0, ("initializer", old.initializer or _OWN, new.initializer or _OWN))
     return tuple(row for row in rows if row[1] != row[2])
