@@ -204,7 +204,7 @@ def imagenet(*, right: bool = True, **more: Any) -> Source:
     arrays: Arrays = {}
     for one in imagenet_arms.ALL:
         bad = one.method == "fan-in"
-        first, last = (30.0, 6.0) if bad else (7.0, 3.0)
+        first, last = (30.0, 6.0) if bad else (7.0, 0.5)
         if not right:
             first, last = (7.0, 3.0) if bad else (30.0, 60.0)
             first *= {"hyperfan-out": 3, "fan-out": 300}.get(one.method, 1)
@@ -218,7 +218,9 @@ def imagenet(*, right: bool = True, **more: Any) -> Source:
         small = 0.1 if one.method == "fan-out" and right else 1.0
         summary |= {f"second moment of weights at init, layer {n}": small for n in range(1, 4)}
         arms.append(arm(one.name, one.method, summary))
-    return record("imagenet", arms, arrays, **more)
+    settings = {"in training": "MobileNet v1 of width 0.25, 32 × 32, 10 outputs"}
+    made = record("imagenet", arms, arrays, **more)
+    return replace(made, record=made.record.model_copy(update={"settings": settings}))
 
 
 MAKERS = {"mnist": mnist, "continual": continual, "cifar": cifar, "imagenet": imagenet}
@@ -251,4 +253,25 @@ def stuck(source: Source, *arms: str) -> Source:
         rows = arrays[f"{arm}/evolution/weights"]
         arrays[f"{arm}/evolution/weights"] = np.repeat(rows[:1], len(rows), axis=0)
         arrays[f"{arm}/train_loss"] = 3 + 0.1 * (np.arange(30) % 2)
+    return replace(source, arrays=arrays)
+
+
+def lost(source: Source, *arms: str) -> Source:
+    """The source with arms that are not finite from the first step on."""
+    arrays = dict(diverged(source, *arms).arrays)
+    for arm in arms:
+        rows = arrays[f"{arm}/evolution/weights"].copy()
+        rows[1:] = np.nan
+        arrays[f"{arm}/evolution/weights"] = rows
+        arrays[f"{arm}/train_loss"] = np.full(30, np.nan)
+    return replace(source, arrays=arrays)
+
+
+def collapsed(source: Source, *arms: str) -> Source:
+    """The source with arms that have learned something for some epochs, and then nothing."""
+    arrays = dict(source.arrays)
+    for arm in arms:
+        curve = np.full(30, 3.0)
+        curve[3:10] = 2.0
+        arrays[f"{arm}/train_loss"] = curve
     return replace(source, arrays=arrays)

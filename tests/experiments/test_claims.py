@@ -119,6 +119,10 @@ def test_a_smaller_scale_than_the_papers_is_partly() -> None:
 
 
 def test_without_records_nothing_is_run_and_it_says_what_would() -> None:
+    assert {c.id for c in CLAIMS if c.implied and c.section == "5.1"} == {
+        "5.1-activations",
+        "B.1-figure-3",
+    }
     for name, one in by_id(judge([])).items():
         if name not in ALONE:
             assert one.finding is Finding.NOT_RUN
@@ -159,11 +163,61 @@ def test_a_seed_that_lacks_an_arm_is_not_put_to_the_test() -> None:
     lacking = replace(full, record=full.record.model_copy(update={"arms": tuple(fewer)}))
     found = by_id(judge([lacking]))["5.1-weights"]
     assert found.finding is Finding.NOT_RUN
-    assert found.why == "Not in this record: there is no tanh-weights-hypernet-hyperfan-in."
+    said = "Not in mnist-paper-0 (seed 0): there is no tanh-weights-hypernet-hyperfan-in."
+    assert found.why == said
+    seeds = [lacking, *(made.mnist(seed=seed) for seed in (1, 2))]
+    one = by_id(judge(seeds))["5.1-weights"]
+    assert one.finding is Finding.REPRODUCED  # of the seeds that hold it
+    assert one.why == f"2 of 2 requirements are met in all of 2 seeds. {said}"
+    assert one.trials[0].what == "mnist, preset paper, 2 seeds (1, 2); made-up data"
+    assert one.missing == ()
     only_tanh = [arm for arm in full.record.arms if not arm.name.startswith("relu")]
     record = full.record.model_copy(update={"arms": tuple(only_tanh), "seed": 1})
     both = by_id(judge([full, replace(full, record=record)]))["5-success"]
-    assert both.trials[0].why == "Its seeds did not run the same arms."
+    assert both.trials[0].what.startswith("mnist, preset paper, seed 0;")
+    assert both.trials[0].why.endswith(
+        "Not in mnist-paper-0 (seed 1): it did not run the same arms."
+    )
+
+
+def test_a_folder_is_named_without_where_it_lies(tmp_path: Path) -> None:
+    full = made.mnist()
+    fewer = tuple(arm for arm in full.record.arms if "hyperfan-in" not in arm.name)
+    lacking = replace(full, record=full.record.model_copy(update={"arms": fewer}))
+    home = made.write(lacking, tmp_path / "bare")
+    for name in (home, home / "experiment.json"):
+        source = read_source(str(name))
+        text = render(judge([source]), [source])
+        assert "Not in bare (seed 0): there is no tanh-weights-hypernet-hyperfan-in." in text
+        assert str(tmp_path) not in text
+
+
+def test_all_records_at_the_scale_that_is_asked_for_count() -> None:
+    paper, seeds = made.continual(), [made.continual(preset="standard", seed=n) for n in (1, 2)]
+    one = by_id(judge([paper, *seeds]))["5.2-during"]
+    assert one.finding is Finding.REPRODUCED
+    assert [trial.what.split(";")[0] for trial in one.trials] == [
+        "continual, preset paper, seed 0",
+        "continual, preset standard, 2 seeds (1, 2)",
+    ]
+    assert str(one.tally) == "8 of 8 met"  # four requirements in each
+    wrong = made.continual(right=False, preset="standard", seed=3)
+    one = by_id(judge([paper, *seeds, wrong]))["5.2-during"]
+    assert one.finding is Finding.PARTLY
+    assert str(one.tally) == "4 of 8 met"
+    assert one.others == ()
+    assert one.why == (
+        "continual, preset paper, seed 0: REPRODUCED; "
+        "continual, preset standard, 3 seeds (1, 2, 3): PARTLY."
+    )
+    text = render(judge([paper, *seeds, wrong]), [paper, *seeds, wrong])
+    assert "4 of 4 requirements are met." in text
+    small = [made.continual(preset="smoke", seed=4), made.continual(readings={"optimizer": "adam"})]
+    one = by_id(judge([paper, *small]))["5.2-during"]
+    assert (len(one.trials), len(one.others)) == (1, 2)
+    assert one.why == "4 of 4 requirements are met."
+    success = by_id(judge([paper, wrong]))["5-success"]  # asks for the paper's scale
+    assert [trial.finding for trial in success.others] == [Finding.NOT_REPRODUCED]
 
 
 def test_the_largest_scale_counts_and_the_rest_stand_beside() -> None:
@@ -343,6 +397,16 @@ def test_a_benefit_is_three_standard_errors(gain: float, benefit: bool) -> None:
     assert held(closing.hypernet_means(source), "harmonic") == [True]
 
 
+def test_one_net_that_diverged_does_not_hide_what_the_means_gain() -> None:
+    gone = {LAST: np.nan, "test loss, summed": np.nan, "test loss, last epoch": np.nan}
+    source = with_summary(made.mnist(), IN, **gone)
+    assert all(held(closing.hypernet_means(source), "geometric"))  # against hyperfan-out's
+    for arm in (nets.hypernet("hyperfan-out"), nets.hypernet("hyperfan-geometric")):
+        source = with_summary(source, arm, **gone)
+    with pytest.raises(MissingError, match="test images cannot be told"):
+        closing.hypernet_means(source)
+
+
 @pytest.mark.parametrize(("share", "often"), [(0.9, True), (0.89, False)])
 def test_during_training_is_nine_tenths_of_the_measurements(share: float, often: bool) -> None:
     source = made.continual()
@@ -380,6 +444,39 @@ def test_runs_that_do_not_train_at_the_larger_rates() -> None:
         assert held(parts, "Kaiming fan-in at larger rates") == [soon]
     parts = continual.only_slowly(with_summary(source, "fan-out", best_rate=1e-5))
     assert held(parts, "fan-out") == [False]
+
+
+def test_success_asks_all_runs_for_a_loss_that_falls() -> None:
+    source = made.continual()
+    loss = source.arrays["hyperfan-in/loss"].copy()
+    loss[0] = np.nan  # at a rate that is not the best
+    parts = continual.trains(changed(source, **{"hyperfan-in__loss": loss}))
+    assert held(parts, "hyperfan-in") == [True]
+    shown = {part.words: part.value for part in parts if not part.counts}
+    assert shown["hyperfan-in: runs that survive at the best rate"] == 1
+    assert shown["hyperfan-in: runs that survive, of all at all rates tried"] == 0.75
+    loss[1, 5, 2, 9:] = np.nan  # at the best one
+    parts = continual.trains(changed(source, **{"hyperfan-in__loss": loss}))
+    assert held(parts, "hyperfan-in") == [False]
+    loss = np.nan_to_num(loss, nan=1.0)
+    loss[1, 5, 2, -1] = 1e6
+    parts = continual.trains(changed(source, **{"hyperfan-in__loss": loss}))
+    assert held(parts, "hyperfan-in") == [False]
+
+
+def test_a_method_of_which_no_run_survives_has_infinite_losses() -> None:
+    source = made.continual()
+    gone = np.full_like(source.arrays["fan-out/loss"], np.nan)
+    gone[..., 0] = 100.0
+    kaiming = changed(source, **{"fan-out__loss": gone})
+    for criterion in (continual.during, continual.at_ends):
+        assert all(part.holds for part in criterion(kaiming) if part.counts)
+    hyperfan = changed(source, **{"hyperfan-out__loss": gone})
+    for criterion in (continual.during, continual.at_ends):
+        assert not any(held(criterion(hyperfan), "hyperfan-out"))
+        assert all(held(criterion(hyperfan), "hyperfan-in"))
+    assert held(continual.trains(hyperfan), "hyperfan-out") == [False]
+    assert held(continual.neither(hyperfan), "mean end loss of the two") == [False]
 
 
 def test_end_losses_are_apart_beyond_two_standard_errors() -> None:
@@ -452,6 +549,58 @@ def test_tries_too_short_for_hyperfan_to_begin_are_not_judged(point: int, counte
     assert tries.holds is counted
 
 
+def test_tries_are_not_judged_where_hyperfan_never_begins() -> None:
+    source = changed(made.cifar(), **{"hyperfan-in__train_loss": np.full(made.POINTS, 2.4)})
+    (tries,) = [part for part in convolutional.never(source) if "short tries" in part.words]
+    assert (tries.judged, tries.holds) == (False, False)
+    assert tries.note == "hyperfan needs longer to begin"
+
+
+@pytest.mark.parametrize(("accuracy", "learns"), [(0.2, True), (0.19, False)])
+def test_a_net_whose_loss_begins_at_a_million_has_begun_by_its_training_accuracy(
+    accuracy: float, learns: bool
+) -> None:
+    source, name = made.cifar(), "fan-in-searched"
+    right = np.where(made.TIME < 0.6, 0.1, accuracy)
+    large = 1e6 * np.exp(-made.TIME)
+    more = {f"{name}__train_loss": large, f"{name}__train_accuracy": right}
+    parts = convolutional.never(changed(source, **more))
+    assert held(parts, "Kaiming fan-in at the best rate of the tries: when") == [not learns]
+    tries = {f"{name}__probe__train_loss": np.stack([large] * 2)}
+    tries[f"{name}__probe__train_accuracy"] = np.stack([right, 0 * right])
+    parts = convolutional.never(changed(source, **tries))
+    assert held(parts, "Kaiming fan-in: short tries") == [not learns]
+    tries[f"{name}__probe__train_accuracy"] = right
+    with pytest.raises(HyperverifyError, match="probe/train_accuracy has shape"):
+        judge([changed(source, **tries)])
+
+
+def test_what_the_best_rate_comes_to_is_shown_beside_fan_outs_delay() -> None:
+    words = "Kaiming fan-out at the best rate of the tries"
+    source = made.cifar()
+    parts = [p for p in convolutional.delayed(source) if p.words.startswith(words)]
+    assert len(parts) == 5
+    assert all(np.isnan(part.value) for part in parts)  # it has no such arm
+    name = "fan-out-searched"
+    arms = (*source.record.arms, made.arm(name, "fan-out", {}))
+    source = replace(source, record=source.record.model_copy(update={"arms": arms}))
+    more = {
+        f"{name}__steps": made.STEPS,
+        f"{name}__train_loss": 1e6 * np.exp(-10 * made.TIME),
+        f"{name}__train_accuracy": np.where(made.TIME < 0.7, 0.09, 0.23),
+    }
+    found = convolutional.delayed(changed(source, **more))
+    parts = [part for part in found if part.words.startswith(words)]
+    assert not any(part.counts for part in parts)
+    assert [p.value for p in parts] == [
+        pytest.approx(0.7, abs=0.03),
+        1e6,
+        pytest.approx(45.4, abs=0.1),
+        0.09,
+        0.23,
+    ]
+
+
 @pytest.mark.parametrize(("factor", "substantial"), [(2.0, True), (1.99, False)])
 def test_a_substantially_higher_loss_is_twice_as_high(factor: float, substantial: bool) -> None:
     source = with_summary(made.imagenet(), "all-fan-in", **{"loss at init, mean": 7.0 * factor})
@@ -466,6 +615,34 @@ def test_similar_is_a_factor_of_one_and_a_quarter(factor: float, alike: bool) ->
     source = with_summary(made.imagenet(), "all-fan-out", **{"loss at init, mean": 7.0 * factor})
     found = held(bayesian.similar(source), "Kaiming fan-out and hyperfan-in: factor")
     assert found == [alike, True]
+
+
+@pytest.mark.parametrize(("share", "trained"), [(0.94, True), (0.96, False)])
+def test_to_train_is_to_be_better_than_guessing_among_the_classes_trained_on(
+    share: float, trained: bool
+) -> None:
+    source = made.imagenet()  # the first loss, of 1,000 outputs, is 7; ten classes are trained on
+    loss = np.full(40, share * np.log(10))
+    near = changed(source, **{"all-hyperfan-in__train_loss": loss})
+    assert held(bayesian.trains(near), "hyperfan-in: training loss") == [trained]
+    (late,) = [
+        part
+        for part in bayesian.similar(near)
+        if part.words.startswith("Kaiming fan-out and hyperfan-in: factor between them, training")
+    ]
+    assert late.judged is trained
+    (shown,) = [p for p in bayesian.similar(near) if p.words.startswith("hyperfan-in: training")]
+    assert (shown.counts, shown.value) == (False, pytest.approx(share))
+    slow = held(bayesian.slower(near), "Kaiming fan-in over hyperfan-in")
+    assert slow == [trained]  # a net that guesses is not faster
+    stuck = changed(source, **{"all-fan-out__train_loss": loss})
+    (note,) = {p.note for p in bayesian.similar(stuck) if p.counts and not p.judged} or {""}
+    assert note == ("" if trained else "Kaiming fan-out is no better than guessing")
+    settings = {"in training": "MobileNet v1 of width 1, 224 × 224, 1,000 outputs"}
+    large = replace(near, record=near.record.model_copy(update={"settings": settings}))
+    assert bayesian.guessing(large) == pytest.approx(np.log(1000))
+    with pytest.raises(MissingError, match="how many classes"):
+        bayesian.guessing(replace(near, record=near.record.model_copy(update={"settings": {}})))
 
 
 def test_what_is_not_finite_is_not_slow() -> None:

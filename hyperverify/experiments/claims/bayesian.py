@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
@@ -14,10 +15,12 @@ from hyperverify.experiments.claims.criteria import (
     ABOVE,
     AT_LEAST,
     AT_MOST,
+    BEGUN,
     BELOW,
     MissingError,
     Part,
     Source,
+    failed_if,
     furthest,
     judged_if,
     ratio,
@@ -46,6 +49,36 @@ def late_loss(source: Source, arm: str) -> float:
     return late if math.isfinite(late) else math.inf
 
 
+def guessing(source: Source) -> float:
+    """The cross entropy of a net that gives all classes of the trained nets equal chances.
+
+    Raises:
+        MissingError: the record does not say how many classes they have.
+    """
+    words = str(source.record.settings.get("in training", ""))
+    found = re.search(r"([0-9][0-9,]*) outputs", words)
+    classes = int(found[1].replace(",", "")) if found else 0
+    if classes < 2:
+        raise MissingError("it does not say how many classes the trained nets have")
+    return math.log(classes)
+
+
+def near_guessing(source: Source, arm: str) -> float:
+    """The training loss late in training, as a share of guessing's."""
+    return late_loss(source, arm) / guessing(source)
+
+
+def _shown(source: Source, names: Sequence[str], setting: str = ALL) -> list[Part]:
+    labels = {"fan-in": "Kaiming fan-in", "fan-out": "Kaiming fan-out"}
+    return [
+        Part(
+            f"{labels.get(name, name)}: training loss, mean of the last quarter, as a share of guessing's",
+            near_guessing(source, f"{setting}-{name}"),
+        )
+        for name in names
+    ]
+
+
 def higher(source: Source, setting: str = ALL) -> list[Part]:
     """Kaiming fan-in's first loss against the hyperfan methods'."""
     mine = f"{setting}-fan-in"
@@ -70,21 +103,23 @@ def higher(source: Source, setting: str = ALL) -> list[Part]:
 
 
 def slower(source: Source, setting: str = ALL) -> list[Part]:
-    """Its training loss in the last quarter of training against theirs."""
+    """Its training loss in the last quarter of training against theirs, which must train."""
     mine = late_loss(source, f"{setting}-fan-in")
-    return [
-        judged_if(
-            math.isfinite(mine),
-            Part(
-                f"Kaiming fan-in over {name}: training loss, mean of the last quarter",
-                ratio(mine, late_loss(source, f"{setting}-{name}")),
-                ABOVE,
-                1.0,
-            ),
-            "Kaiming fan-in is not finite: what does not train is not slow",
+    parts: list[Part] = []
+    for name in HYPERFAN:
+        arm = f"{setting}-{name}"
+        part = Part(
+            f"Kaiming fan-in over {name}: training loss, mean of the last quarter",
+            ratio(mine, late_loss(source, arm)),
+            ABOVE,
+            1.0,
         )
-        for name in HYPERFAN
-    ]
+        if near_guessing(source, arm) < BEGUN:
+            why = "Kaiming fan-in is not finite: what does not train is not slow"
+            parts.append(judged_if(math.isfinite(mine), part, why))
+        else:
+            parts.append(failed_if(True, part, f"{name} is no better than guessing"))
+    return parts + _shown(source, ("fan-in", *HYPERFAN), setting)
 
 
 def still(source: Source) -> Sequence[Part]:
@@ -104,23 +139,30 @@ def not_the_solution(source: Source) -> Sequence[Part]:
 
 
 def similar(source: Source) -> list[Part]:
-    """Kaiming fan-out's losses against the hyperfan methods', before and late in training."""
+    """Kaiming fan-out's losses against the hyperfan methods', before and, where both train, late in training."""
     mine = f"{ALL}-fan-out"
     parts: list[Part] = []
     for name in HYPERFAN:
         other = f"{ALL}-{name}"
-        for what, one, two in (
-            ("loss before the first step", _first(source, mine), _first(source, other)),
+        idle = [
+            label
+            for label, arm in (("Kaiming fan-out", mine), (name, other))
+            if not near_guessing(source, arm) < BEGUN
+        ]
+        why = " and ".join(f"{label} is no better than guessing" for label in idle)
+        for what, one, two, says in (
+            ("loss before the first step", _first(source, mine), _first(source, other), True),
             (
                 "training loss, mean of the last quarter",
                 late_loss(source, mine),
                 late_loss(source, other),
+                not idle,
             ),
         ):
             words = f"Kaiming fan-out and {name}: factor between them, {what}"
             factor = furthest(np.array([one]), np.array([two]))
-            parts.append(Part(words, factor, AT_MOST, SIMILAR, of=what))
-    return parts
+            parts.append(judged_if(says, Part(words, factor, AT_MOST, SIMILAR, of=what), why))
+    return parts + _shown(source, ("fan-out", *HYPERFAN))
 
 
 def corrected(source: Source) -> Sequence[Part]:
@@ -152,20 +194,19 @@ def _log_gain(source: Source, other: str) -> float:
 
 
 def trains(source: Source) -> Sequence[Part]:
-    """Whether the loss of both hyperfan methods falls, and their accuracy rises."""
+    """Whether both hyperfan methods come below guessing's loss, and their accuracy rises."""
     parts: list[Part] = []
     for name in HYPERFAN:
         arm = f"{ALL}-{name}"
-        late = late_loss(source, arm)
         gain = source.number(arm, "test accuracy, last") - source.number(
             arm, "test accuracy before training"
         )
         parts += [
             Part(
-                f"{name}: training loss, mean of the last quarter over that before the first step",
-                ratio(late, _first(source, arm)),
+                f"{name}: training loss, mean of the last quarter over guessing's",
+                near_guessing(source, arm),
                 BELOW,
-                1.0,
+                BEGUN,
             ),
             Part(f"{name}: what the test accuracy gains", gain, ABOVE, 0.0),
         ]
@@ -256,8 +297,8 @@ CLAIMS: Final = (
         figures=(6,),
         words="Kaiming fan-in trains more slowly than the hyperfan methods.",
         criterion="The mean training loss of the last quarter of all batches is higher than that of each hyperfan "
-        "method.",
-        reason="The claim compares; no threshold is needed.",
+        f"method, and the latter's is below {100 * BEGUN:g}% of guessing's.",
+        reason="The claim compares; what is no better than guessing does not train faster than anything.",
         judges={"imagenet": slower},
     ),
     Claim(
@@ -284,7 +325,8 @@ CLAIMS: Final = (
         figures=(6,),
         words="Surprisingly, Kaiming fan-out does about as well as the hyperfan methods.",
         criterion="Its mean loss before the first step and its mean training loss of the last quarter of all "
-        f"batches are within a factor of {SIMILAR:g} of those of each hyperfan method.",
+        f"batches are within a factor of {SIMILAR:g} of those of each hyperfan method; the latter is judged where both "
+        f"are below {100 * BEGUN:g}% of guessing's, the logarithm of the number of classes that are trained on.",
         reason=f"Fan-in is to be off by {HIGHER:g} or more; a quarter is well below that and above what "
         "differs from draw to draw.",
         judges={"imagenet": similar},

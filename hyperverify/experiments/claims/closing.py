@@ -11,6 +11,7 @@ from hyperverify.experiments.claims.claim import PAPER, Claim
 from hyperverify.experiments.claims.criteria import (
     AT_LEAST,
     AT_MOST,
+    BEGUN,
     MissingError,
     Part,
     Source,
@@ -29,7 +30,7 @@ def _gain(source: Source, arm: str, others: Sequence[str]) -> float:
     """By how many standard errors an arm's accuracy is above the best of the others'."""
     mine = nets.accuracy(source, arm)
     best = max(nets.accuracy(source, other) for other in others)
-    count = nets.image_count(source, others[0])
+    count = nets.image_count(source, [*others, arm])
     error = math.sqrt((mine * (1 - mine) + best * (1 - best)) / count)
     return (
         (mine - best) / error
@@ -173,10 +174,13 @@ CLAIMS: Final = (
         id="5-success",
         section="5",
         words="In all four experiments hyperfan-in and hyperfan-out both trained the hypernet successfully with SGD.",
-        criterion=f"MNIST: a test accuracy of {100 * REACHED:g}% or more in every setting. Continual learning: all runs "
-        "survive at the best rate, and the mean loss falls in every task. CIFAR-10, ImageNet: "
-        "as for the claims of their sections.",
-        reason=_REACHED_WHY + " The others ask for a loss that falls.",
+        criterion=f"MNIST: a test accuracy of {100 * REACHED:g}% or more in every setting. Continual learning: at the "
+        "best rate the mean loss over all runs falls in every task. CIFAR-10 and ImageNet: the training loss at the end, "
+        f"ImageNet's as the mean of the last quarter, is below {100 * BEGUN:g}% of guessing's, the logarithm of the number "
+        "of classes; and ImageNet's test accuracy rises.",
+        reason=_REACHED_WHY
+        + " A run that is lost has an infinite loss. That runs survive at the best rate is shown "
+        "only, since that rate is chosen among those at which most do.",
         judges={
             "mnist": mnist_trains,
             "continual": continual.trains,

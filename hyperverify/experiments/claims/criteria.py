@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from hyperverify.errors import HyperverifyError
 from hyperverify.experiments.arrays import Arrays
-from hyperverify.experiments.records import Arm, Experiment
+from hyperverify.experiments.records import FILE_NAME, Arm, Experiment
 
 Floats = NDArray[np.float64]
 
@@ -88,6 +89,13 @@ def judged_if(says: bool, part: Part, otherwise: str) -> Part:
     return part if says else replace(part, judged=False, note=otherwise)
 
 
+def failed_if(fails: bool, part: Part, why: str) -> Part:
+    """The part; where it fails whatever its value is, with the reason. What would meet it is no number."""
+    if not fails:
+        return part
+    return replace(part, value=math.nan if part.holds else part.value, note=why)
+
+
 @dataclass(frozen=True)
 class Source:
     """A finished record with its arrays.
@@ -101,6 +109,12 @@ class Source:
     name: str
     record: Experiment
     arrays: Arrays
+
+    @property
+    def folder(self) -> str:
+        """The last part of its name: where it lies is nobody's business."""
+        path = PurePath(self.name)
+        return (path.parent if path.name == FILE_NAME else path).name or "its folder"
 
     def arm(self, name: str, *, trained: bool = False) -> Arm:
         """An arm by its name.

@@ -329,6 +329,7 @@ CLAIMS: Final = (
         id="5.1-activations",
         section="5.1",
         figures=(1,),
+        implied=True,
         words="With hyperfan init the mainnet's first activations are in the range of the classical net's.",
         criterion="Before training, the mean square of the activations averaged over 300 images, what the figure "
         f"counts, is within a factor of {ALIKE:g} of the classical net's in every hidden layer.",

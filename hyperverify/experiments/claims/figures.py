@@ -208,8 +208,7 @@ def _curves(number: int, *, biases: bool) -> Claim:
         f"lower training loss and no lower test accuracy than hypernets with Xavier init ({also}).",
         criterion=("As Figure 3's for steadier training; and after" if biases else "After")
         + " the last epoch the training loss is lower, and the test accuracy not lower, for each hyperfan "
-        "method against Xavier init, harmonic and fan-in."
-        + (f" For steadiness {TRAINS_WORDS[0].lower()}{TRAINS_WORDS[1:]}" if biases else ""),
+        "method against Xavier init, harmonic and fan-in." + (f" {TRAINS_WORDS}" if biases else ""),
         reason="The claim compares; no threshold is needed. A net that does not train ends worse than one that does."
         + (f" {TRAINS_WHY}" if biases else ""),
         judges={"mnist": partial(curves, biases=biases)},

@@ -68,7 +68,7 @@ class Judged:
         claim: it.
         finding: of the trials that count.
         why: a sentence on it.
-        trials: one for each experiment that it is about, in their order.
+        trials: those that count, by experiment (``_counting``).
         others: on records of a smaller scale or another reading, which do not count.
         missing: commands that would run what was not.
     """
@@ -112,23 +112,37 @@ def _judged(claim: Claim, groups: Sequence[Group]) -> Judged:
         found = [
             _tried(claim, criterion, group) for group in groups if group.experiment == experiment
         ]
-        # the first group is the one of the largest scale; a smaller one may hold what it lacks
-        found.sort(key=lambda trial: trial.finding is Finding.NOT_RUN)
-        trials += found[:1]
-        others += found[1:]
-        if not found or found[0].finding is Finding.NOT_RUN:
+        counting = _counting(claim, found)
+        trials += counting
+        others += [trial for trial in found if all(trial is not one for one in counting)]
+        if not counting or counting[0].finding is Finding.NOT_RUN:
             missing.append(claim.would_run(experiment))
     finding, why = _combined(claim, trials, missing)
     return Judged(claim, finding, why, tuple(trials), tuple(others), tuple(missing))
+
+
+def _counting(claim: Claim, found: Sequence[Trial]) -> list[Trial]:
+    """The trials of one experiment that count: all at the scale that the claim asks for, under the default
+    readings; without one the first, of the largest scale. A smaller one may hold what the first lacks.
+    """
+    run = [trial for trial in found if trial.finding is not Finding.NOT_RUN]
+    whole = [
+        trial
+        for trial in run
+        if trial.group is not None
+        and not trial.group.readings
+        and rank(trial.group.preset) >= rank(claim.full)
+    ]
+    return whole or run[:1] or list(found[:1])
 
 
 def _combined(claim: Claim, trials: Sequence[Trial], missing: Sequence[str]) -> tuple[Finding, str]:
     run = [trial for trial in trials if trial.finding is not Finding.NOT_RUN]
     if not run:
         return Finding.NOT_RUN, trials[0].why if trials else "No record of it was given."
-    if len(claim.judges) == 1:
+    if len(claim.judges) == len(trials) == 1:
         return run[0].finding, run[0].why
-    words = "; ".join(f"{trial.experiment}: {trial.finding}" for trial in trials)
+    words = "; ".join(f"{_label(trial, trials)}: {trial.finding}" for trial in trials)
     unseen = [name for name in claim.judges if all(trial.experiment != name for trial in trials)]
     if unseen:
         words += f"; no record of {', '.join(unseen)}"
@@ -140,17 +154,40 @@ def _combined(claim: Claim, trials: Sequence[Trial], missing: Sequence[str]) -> 
     return Finding.PARTLY, f"{words}."
 
 
+def _label(trial: Trial, trials: Sequence[Trial]) -> str:
+    """Its experiment; with its preset and seeds, where there are several of it."""
+    if trial.group is None or sum(one.experiment == trial.experiment for one in trials) == 1:
+        return trial.experiment
+    return f"{trial.experiment}, preset {trial.group.preset}, {trial.group.seed_words}"
+
+
 def _tried(claim: Claim, criterion: Criterion, group: Group) -> Trial:
-    try:
-        parts = [_applied(criterion, source) for source in group.sources]
-    except MissingError as error:
-        why = f"Not in this record: {error}."
-        return Trial(group, group.experiment, Finding.NOT_RUN, why)
-    named = {tuple((part.words, part.of, part.relation) for part in found) for found in parts}
-    if len(named) > 1:
-        why = "Its seeds did not run the same arms."
-        return Trial(group, group.experiment, Finding.NOT_RUN, why)
-    return _weighed(claim, group, group.experiment, parts)
+    """The claim against the seeds of the group that hold what it needs."""
+    found: dict[int, Sequence[Part]] = {}
+    lacking: list[str] = []
+    for place, source in enumerate(group.sources):
+        try:
+            found[place] = _applied(criterion, source)
+        except MissingError as error:
+            lacking.append(f"{source.folder} (seed {source.record.seed}): {error}")
+    # seeds are put side by side by their requirements; where some ran fewer arms, the fuller ones are
+    most = max(found.values(), key=len, default=())
+    for place, source in enumerate(group.sources):
+        if place in found and _named(found[place]) != _named(most):
+            del found[place]
+            lacking.append(
+                f"{source.folder} (seed {source.record.seed}): it did not run the same arms"
+            )
+    missing = f"Not in {'; not in '.join(lacking)}." if lacking else ""
+    if not found:
+        return Trial(group, group.experiment, Finding.NOT_RUN, missing)
+    kept = replace(group, sources=tuple(group.sources[place] for place in found))
+    trial = _weighed(claim, kept, group.experiment, list(found.values()))
+    return replace(trial, why=f"{trial.why} {missing}") if missing else trial
+
+
+def _named(parts: Sequence[Part]) -> list[tuple[str, str, str | None]]:
+    return [(part.words, part.of, part.relation) for part in parts]
 
 
 def _applied(criterion: Criterion, source: Source) -> Sequence[Part]:
@@ -168,7 +205,7 @@ def _applied(criterion: Criterion, source: Source) -> Sequence[Part]:
 def _weighed(
     claim: Claim, group: Group | None, experiment: str, found: Sequence[Sequence[Part]]
 ) -> Trial:
-    rows = rows_of(found)
+    rows = rows_of(found, group.seeds if group is not None else ())
     tally = tally_of(rows)
     small = group is not None and rank(group.preset) < rank(claim.full)
     statements = statements_of(rows, whole=not small)
@@ -202,8 +239,9 @@ def _idle(rows: Sequence[Row]) -> str:
     if not idle:
         return ""
     every = all(row.judged == 0 for row in idle)
-    reasons = "; ".join(dict.fromkeys(row.note for row in idle))
-    return f"; {len(idle)} cannot be judged{'' if every else ' in every seed'}: {reasons}"
+    reasons = list(dict.fromkeys(row.note for row in idle))
+    why = f": {reasons[0]}" if len(reasons) == 1 else ", each with its reason beside it"
+    return f"; {len(idle)} cannot be judged{'' if every else ' in every seed'}{why}"
 
 
 def counts(judged: Sequence[Judged]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from hyperverify.experiments.claims.criteria import (
     MissingError,
     Part,
     Source,
+    failed_if,
     judged_if,
     settling_time,
 )
@@ -30,16 +31,21 @@ SHARED: Final = slice(1, -1)
 
 _FEWEST: Final = 10  # measurements from which a course is read
 
-TRAINS_WORDS: Final = (
-    "Only nets that train are judged: weights and training loss are finite at every measurement, and in the last "
-    f"quarter of the epochs the training loss stays below {100 * BEGUN:g}% of ln 10, which is guessing's."
+TRAINS_WORDS: Final = "Which nets are judged stands at the end of the page."
+
+RULE: Final = (
+    f"5.1 and B.1, steadiness: a net has begun to train when its training loss of some epoch is below {100 * BEGUN:g}% "
+    "of ln 10, which is guessing's; it trains when it stays below that in the last quarter of the epochs, finite at every "
+    "measurement. A net under Xavier's or Kaiming's rule that never begins is not judged, finite or not: it has no course "
+    "of training that could be steady. One that trained and then collapsed, or is no longer finite, is judged, as "
+    "what it is: what is not finite has an infinite drift, an infinite rise of the loss and a settling time of 1. "
+    "A hyperfan net that does not train, for whichever of these reasons, fails all that is required of it there."
 )
 """The rule of :class:`Training`."""
 
 TRAINS_WHY: Final = (
-    "A net that is not finite or no better than guessing has no course of training that could be steady or not: "
-    "one that is stuck moves its weights least of all, one that diverges most of all, and neither says whether "
-    "they settle. Loss, and not the accuracy of one epoch: such a net's goes up and down by chance."
+    "Whether a net trains is read from the loss, and not from the accuracy of one epoch: that of a net which does "
+    "not goes up and down by chance."
 )
 
 
@@ -114,13 +120,13 @@ def drift(source: Source, arm: str) -> float:
 
 def settled(source: Source, arm: str) -> float:
     """The settling time of the mean weight (the curve of Figures 2 and 25), averaged over the shared
-    layers, as a share of training.
+    layers, as a share of training; 1 where a value is no number.
     """
     _, mean = _course(source, arm)
     steps = source.array(f"{arm}/steps", 1)
     if len(steps) != len(mean):
         raise HyperverifyError(f"{source.name}: the array {arm}/steps has {len(steps)} points")
-    times = [settling_time(steps, column) for column in mean.T]
+    times = [min(settling_time(steps, column), 1.0) for column in mean.T]
     return float(np.mean(times))
 
 
@@ -154,16 +160,20 @@ def losses(source: Source, arm: str) -> Floats:
 
 @dataclass(frozen=True)
 class Training:
-    """Whether a net trains (``TRAINS_WORDS``), and so has a course that can be judged.
+    """Whether a net trains, and whether its course can be judged (``RULE``).
 
     Attributes:
         label: what the net is called.
         loss: the largest training loss of the last quarter of the epochs, as a share of guessing's;
             infinite for a net that is not finite at some measurement.
+        begun: whether the loss of some epoch was better than guessing's.
+        hyperfan: whether the net is one that the paper says to train.
     """
 
     label: str
     loss: float
+    begun: bool
+    hyperfan: bool
 
     @property
     def trains(self) -> bool:
@@ -175,8 +185,10 @@ class Training:
         """Whether it does, and why not."""
         if self.trains:
             return "trains"
-        why = "no better than guessing" if math.isfinite(self.loss) else "not finite"
-        return f"does not train ({why})"
+        finite = math.isfinite(self.loss)
+        if self.begun:
+            return "trained, then collapsed" if finite else "trained, then was not finite"
+        return f"never trains ({'no better than guessing' if finite else 'not finite'})"
 
     @property
     def part(self) -> Part:
@@ -194,13 +206,21 @@ def training(source: Source, arm: str, label: str) -> Training:
     found = losses(source, arm)
     finite = np.isfinite(found).all() and np.isfinite(_evolution(source, arm, "weights")).all()
     late = float(found[3 * len(found) // 4 :].max()) / GUESSING
-    return Training(label, late if finite else math.inf)
+    with np.errstate(invalid="ignore"):
+        begun = bool((found < BEGUN * GUESSING).any())
+    hyperfan = arm.partition("-hypernet-")[2] in HYPERFAN
+    return Training(label, late if finite else math.inf, begun, hyperfan)
 
 
 def of_trained(part: Part, *trainings: Training) -> Part:
-    """The part; not judged where one of the nets that it is about does not train."""
-    idle = [f"{one.label} {one.words}" for one in trainings if not one.trains]
-    return judged_if(not idle, part, "; ".join(idle))
+    """The part; failed where a hyperfan net that it is about does not train, and otherwise not judged where
+    another net never begins to.
+    """
+    failed = [f"{one.label} {one.words}" for one in trainings if one.hyperfan and not one.trains]
+    if failed:
+        return failed_if(True, part, " and ".join(failed))
+    idle = [f"{one.label} {one.words}" for one in trainings if not one.begun]
+    return judged_if(not idle, part, " and ".join(idle))
 
 
 def shown_trainings(trainings: Sequence[Training]) -> list[Part]:
@@ -215,10 +235,11 @@ def accuracy(source: Source, arm: str) -> float:
     return found if math.isfinite(found) else 0.0
 
 
-def image_count(source: Source, arm: str) -> int:
-    """How many images the accuracy is over."""
-    summed, mean = (source.number(arm, f"test loss, {kind}") for kind in ("summed", "last epoch"))
-    count = summed / mean if mean else math.nan
-    if not math.isfinite(count) or count < 1:
-        raise MissingError("the number of its test images cannot be told")
-    return round(count)
+def image_count(source: Source, arms: Sequence[str]) -> int:
+    """How many images the accuracies are over: as the first of the arms tells whose losses are numbers."""
+    for arm in arms:
+        summed, mean = (source.number(arm, f"test loss, {k}") for k in ("summed", "last epoch"))
+        count = summed / mean if mean else math.nan
+        if math.isfinite(count) and count >= 1:
+            return round(count)
+    raise MissingError("the number of its test images cannot be told")

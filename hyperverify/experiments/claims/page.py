@@ -16,7 +16,7 @@ from hyperverify import __version__
 from hyperverify.experiments.claims.claim import Finding
 from hyperverify.experiments.claims.criteria import Source
 from hyperverify.experiments.claims.judging import Judged, counts, ranked
-from hyperverify.experiments.claims.statements import CHANGED, REMARKS, SECTIONS
+from hyperverify.experiments.claims.statements import CHANGED, REMARKS, RULES, SECTIONS
 from hyperverify.report import digest, printable_only, resource
 
 _MEANING: Final = {
@@ -48,6 +48,7 @@ def render(judged: Sequence[Judged], sources: Sequence[Source]) -> str:
         chapters=_chapters(judged),
         sources=sources,
         remarks=REMARKS,
+        rules=RULES,
         changed=CHANGED,
         counts=found,
         total=len(judged),

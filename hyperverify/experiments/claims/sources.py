@@ -39,11 +39,15 @@ class Group:
         return tuple(source.record.seed for source in self.sources)
 
     @property
+    def seed_words(self) -> str:
+        """``seed 0``, ``2 seeds (0, 1)``."""
+        seeds = ", ".join(map(str, self.seeds))
+        return f"{len(self.seeds)} seeds ({seeds})" if len(self.seeds) > 1 else f"seed {seeds}"
+
+    @property
     def words(self) -> str:
         """What was run: scale, data, seeds, readings."""
-        seeds = ", ".join(map(str, self.seeds))
-        many = f"{len(self.seeds)} seeds ({seeds})" if len(self.seeds) > 1 else f"seed {seeds}"
-        words = f"{self.experiment}, preset {self.preset}, {many}; {self.data}"
+        words = f"{self.experiment}, preset {self.preset}, {self.seed_words}; {self.data}"
         if self.readings:
             words += "; reading " + ", ".join(f"{name}={value}" for name, value in self.readings)
         return words

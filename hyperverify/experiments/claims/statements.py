@@ -11,6 +11,7 @@ from hyperverify.experiments.claims import (
     convolutional,
     feedforward,
     figures,
+    nets,
 )
 from hyperverify.experiments.claims.claim import Claim, Remark
 
@@ -95,14 +96,58 @@ REMARKS: Final = (
 )
 """Sentences of Section 5 and Appendix B on which nothing is measured."""
 
+RULES: Final = (
+    nets.RULE,
+    (
+        "Records of one experiment that differ in the seed only are judged together. Of each experiment all such groups "
+        "count whose scale is that which the claim asks for, or above, under the default readings: the claim is "
+        "REPRODUCED if it is in all of them, and its requirements are counted in each. Without one the largest scale "
+        "counts. The others stand beside it."
+    ),
+    (
+        "A seed whose record lacks what a claim needs is named, and the others are judged. A method of which no run "
+        "stays finite has an infinite loss: that is a result, and nothing that lacks."
+    ),
+)
+"""What holds for several claims."""
+
 CHANGED: Final = (
     "5.1, ties: settling times that differ by less than 1e-9 of training are equal.",
     (
         "5.1 and Figure 17, steadiness: drift, settling times and rises of the loss are judged only of nets that "
         "train. Before, what diverged counted as unstable, and what was stuck as steady where its weights stood still."
     ),
+    (
+        "The same, later: a net under Xavier's or Kaiming's rule that trained and then collapsed or diverged is judged "
+        "by the same numbers; a hyperfan net that does not train fails. Before, neither was judged."
+    ),
+    "5.1, first activations: marked as implied; Section 5.1 does not say it in words.",
     "5.2: what is shown beside the requirements is no requirement.",
+    (
+        "5.2: the losses before the first step are those of all runs. Before, runs that diverged later were left out, "
+        "and with them the largest first losses."
+    ),
+    (
+        "5.2: all records at the scale that is asked for count. Before, the 15 runs of each other seed stood beside the "
+        "largest record."
+    ),
     "5.3: tries too short for hyperfan to begin are not judged, and what never begins is not judged as delayed.",
+    (
+        "5.3: a net has begun to train by its training accuracy too, where the record has it; what the best of the rates "
+        "tried comes to is shown; where hyperfan never begins, tries are not judged."
+    ),
     "5.4: a loss is compared with that of the same net; a loss that is not finite is not judged as slow.",
+    (
+        "5.4: nets that train are better than guessing among the classes that they are trained on. Fan-out's late loss is "
+        "judged where both sides train; hyperfan must train for fan-in to be slower."
+    ),
+    (
+        "5, success: on ImageNet a late loss below guessing's, and not below the first loss of the full-size net; in "
+        "continual learning the mean loss over all runs, and not how many survive at a rate chosen for that."
+    ),
+    (
+        "All: a seed whose record lacks something no longer keeps the other seeds from being judged; a method of which "
+        "no run survives counts as infinitely worse."
+    ),
 )
 """What was changed in the criteria after results had been seen."""

@@ -51,16 +51,18 @@ class Row:
         return f"{words}, {idle} not judged" if idle else words
 
 
-def rows_of(found: Sequence[Sequence[Part]]) -> tuple[Row, ...]:
+def rows_of(found: Sequence[Sequence[Part]], seeds: Sequence[int] = ()) -> tuple[Row, ...]:
     """A row a part: a criterion names the same ones for every seed.
 
     Args:
         found: the parts, seed by seed.
+        seeds: which seeds these are; without them they are counted from 0.
     """
-    return tuple(_row(parts) for parts in zip(*found, strict=True))
+    names = seeds or range(len(found))
+    return tuple(_row(parts, names) for parts in zip(*found, strict=True))
 
 
-def _row(parts: Sequence[Part]) -> Row:
+def _row(parts: Sequence[Part], seeds: Sequence[int]) -> Row:
     first = parts[0]
     judged = [part for part in parts if part.judged]
     values = [float(part.value) for part in judged or parts]
@@ -75,16 +77,19 @@ def _row(parts: Sequence[Part]) -> Row:
         judged=len(judged),
         seeds=len(parts),
         of=first.of,
-        note=_note([part.note for part in parts]),
+        note=_note([part.note for part in parts], seeds),
     )
 
 
-def _note(notes: Sequence[str]) -> str:
-    """What is said of the seeds: once, or of how many of them."""
-    different = list(dict.fromkeys(note for note in notes if note))
+def _note(notes: Sequence[str], seeds: Sequence[int]) -> str:
+    """What is said of the seeds: once where it is the same of all, and otherwise of which."""
     if len(set(notes)) < 2:
-        return different[0] if different else ""
-    return "; ".join(f"{note} in {notes.count(note)} of {len(notes)} seeds" for note in different)
+        return notes[0] if notes else ""
+    found: list[str] = []
+    for note in dict.fromkeys(note for note in notes if note):
+        mine = [str(seed) for seed, said in zip(seeds, notes, strict=True) if said == note]
+        found.append(f"{'seed' if len(mine) == 1 else 'seeds'} {', '.join(mine)}: {note}")
+    return "; ".join(found)
 
 
 def _order(value: float) -> float:
