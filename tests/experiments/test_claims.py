@@ -426,6 +426,24 @@ def test_mean_and_median_are_both_asked_for() -> None:
     assert held(parts, "hyperfan-out over Kaiming fan-in: median") == [True]
 
 
+def test_a_run_that_diverges_later_keeps_its_loss_before_the_first_step() -> None:
+    source = made.continual()
+    loss = source.arrays["fan-in/loss"].copy()
+    runs = loss.shape[1]
+    before = [part.value for part in continual.at_start(source)]
+    loss[:, 0, 0, 0] = 1000 * runs * loss[0, :, 0, 0].max()
+    loss[:, 0, 0, 1:] = np.nan
+    after = [part.value for part in continual.at_start(changed(source, **{"fan-in__loss": loss}))]
+    words = [part.words for part in continual.at_start(source)]
+    means = [n for n, text in enumerate(words) if "fan-in: mean" in text]
+    assert len(means) == 2
+    for n in means:
+        assert after[n] < before[n] / 500
+    assert [after[n] for n in range(len(words)) if "fan-out:" in words[n]] == [
+        before[n] for n in range(len(words)) if "fan-out:" in words[n]
+    ]
+
+
 def test_runs_that_do_not_train_at_the_larger_rates() -> None:
     source = made.continual()
     assert all(part.holds for part in continual.only_slowly(source) if part.counts)
