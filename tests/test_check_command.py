@@ -425,6 +425,14 @@ def ended(pid: int, within: float = 60.0) -> bool:
     return False
 
 
+INTERRUPTIBLE = (
+    "import os, signal, sys\n"
+    "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+"""A shell starts what runs in its background deaf to Ctrl-C, and so is all that it starts in turn."""
+
+
 @posix
 @pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_a_command_that_is_ended_leaves_nothing_behind(tmp_path: Path, sent: str) -> None:
@@ -432,11 +440,15 @@ def test_a_command_that_is_ended_leaves_nothing_behind(tmp_path: Path, sent: str
     temporary.mkdir()
     text = "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
     (tmp_path / "a.py").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "hyperverify", "check", "a.py:make", "--input", "4",
-               "--json", "x.json", "--max-seconds", "900"]  # fmt: skip
+    command = [sys.executable, "-c", INTERRUPTIBLE, "-m", "hyperverify", "check", "a.py:make",
+               "--input", "4", "--json", "x.json", "--max-seconds", "900"]  # fmt: skip
     environment = {**os.environ, "TMPDIR": str(temporary)}
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         until = time.monotonic() + 300
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").stat().st_size:
