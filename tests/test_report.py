@@ -30,7 +30,7 @@ TAGS = frozenset(
         r"\w+",
         """
         html head meta title style body header nav main section article h1 h2 h3 p span a b em br
-        ul ol li dl dt dd div figure figcaption code pre details summary time
+        ul ol li dl dt dd div figure figcaption code kbd pre details summary time
         table caption thead tbody tr th td form label input select option button output script math
         svg symbol circle path rect use defs desc g i text tspan
         """,

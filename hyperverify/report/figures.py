@@ -86,8 +86,9 @@ def strip(check: Check, tolerance: float | None = None) -> Strip:
         formula=None if math.isnan(formula) else place(formula),
         left=words.offset(-half, 3),
         right=words.offset(half, 3),
+        # Thousands of these stand in a page: without spaces before their percent signs.
         words=f"Measured {words.deviation(check)}, interval {words.offset(low)} to "
-        f"{words.offset(high)}"
+        f"{words.offset(high)}".replace("\N{NO-BREAK SPACE}%", "%")
         + ("" if usual else f", tolerance ±{words.percent(check.tolerance)}")
         + ("" if math.isnan(formula) else f", formula {words.offset(formula)}"),
     )

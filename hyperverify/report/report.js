@@ -97,7 +97,7 @@
     }
     check.append(more);
     for (const line of more.querySelectorAll(".formula > span")) if (line.scrollWidth > line.clientWidth) line.tabIndex = 0;
-    for (const code of check.querySelectorAll("code.cmd, pre.py")) copyable(code);
+    for (const code of check.querySelectorAll("kbd, pre.py")) copyable(code);
   };
   document.addEventListener("toggle", (event) => {
     const folded = event.target;
