@@ -164,9 +164,10 @@ def test_a_setting_that_all_failures_share_is_told_with_its_counts() -> None:
     cause = common_cause(make_run([*bad, *good]))
     assert cause is not None
     assert cause.shared[0] == (
-        f"All have uniform draws: {len(bad)} of the {len(uniform)} checks with it fail, none of the "
-        f"{len(normal)} without."
+        f"All have uniform draws: of the checks of these quantities {len(bad)} of the {len(uniform)} with it "
+        f"fail, none of the {len(normal)} without."
     )
+    assert all(told.startswith("Among those with it all have") for told in cause.shared[1:])
 
 
 def test_a_setting_is_not_told_where_too_few_checks_are_without_it() -> None:

@@ -206,6 +206,7 @@ def _shared(failed: Sequence[Check], checks: Sequence[Check]) -> Iterable[str]:
     quantities = {check.quantity for check in failed}
     pool = [check for check in checks if check.quantity in quantities]
     candidates = list(_candidates(failed, pool))
+    begin = "All have"
     while candidates:
         inside = [sum(map(has, pool)) for _, has in candidates]
         best = min(range(len(candidates)), key=lambda n: inside[n])
@@ -214,9 +215,10 @@ def _shared(failed: Sequence[Check], checks: Sequence[Check]) -> Iterable[str]:
         if without < WITHOUT:
             return
         yield (
-            f"All have {named}: {len(failed):,} of the {inside[best]:,} checks with it fail, "
-            f"none of the {without:,} without."
+            f"{begin} {named}: of the checks of these quantities {len(failed):,} of the "
+            f"{inside[best]:,} with it fail, none of the {without:,} without."
         )
+        begin = "Among those with it all have"
         pool = [check for check in pool if has(check)]
 
 

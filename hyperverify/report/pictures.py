@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from markupsafe import Markup
 
 from hyperverify.report import border_maps, hills, typical, words
 from hyperverify.store import Run
-
-FEWEST_GROWN: Final = 2
 
 
 @dataclass(frozen=True)

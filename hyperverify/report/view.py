@@ -18,7 +18,7 @@ from hyperverify.store import Check, Run, encode
 _SHOWN_TAGS: Final = ("kind", "relu", "bias", "output", "distribution", "group", "label")
 
 LARGE: Final = 6000
-"""Checks above which those that are verified stand in the page without a drawing."""
+"""Checks above which those that are verified are drawn when they are opened, by the page's script."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from hyperverify.experiments.checkpoint import Checkpoint
 from hyperverify.experiments.continual import experiment as continual
 from hyperverify.experiments.continual.training import Scale as ContinualScale
 from hyperverify.experiments.mnist import arms, experiment
+from hyperverify.experiments.mnist import view as mnist_view
 from hyperverify.experiments.mnist.training import Scale
 from hyperverify.experiments.registry import Outcome
 from hyperverify.experiments.settings import ExperimentSettings
@@ -206,3 +207,18 @@ def test_a_checkpoint_is_plain_json_and_arrays(tmp_path: Path) -> None:
     Checkpoint(path, {"b": [1]}).save({"x": None}, {})
     head = json.loads(bytes(read_arrays(path)["head"]).decode())
     assert head == {"key": '{"b": [1]}', "state": {"x": None}}
+
+
+@pytest.mark.parametrize(
+    ("value", "cell", "caption"),
+    [
+        (0.98424, "98.42%", "accuracy 98.42% at the end"),
+        (float("nan"), "–", "not finite at the end"),
+        (None, "–", "not finite at the end"),
+    ],
+)
+def test_an_accuracy_that_is_no_number_has_no_percentage(
+    value: float | None, cell: str, caption: str
+) -> None:
+    assert mnist_view._percent(value) == cell
+    assert mnist_view._ended(value) == caption

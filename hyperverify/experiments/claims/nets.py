@@ -44,8 +44,8 @@ RULE: Final = (
 """The rule of :class:`Training`."""
 
 TRAINS_WHY: Final = (
-    "Whether a net trains is read from the loss, and not from the accuracy of one epoch: that of a net which does "
-    "not goes up and down by chance."
+    "Whether a net trains is read from its loss in the last quarter of the epochs, and not from the accuracy of one "
+    "epoch, which a net that then collapses had as well."
 )
 
 
